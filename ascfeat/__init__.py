@@ -1,0 +1,1 @@
+"""Audio to feature stores: datasets, representations, extraction and the stores themselves."""

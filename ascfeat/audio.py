@@ -1,0 +1,244 @@
+"""Recordings to waveforms: the door to soundfile and soxr, and the place where unusable audio gets its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+from ascschemas.dataset import AudioFormat
+from ascschemas.problems import AudioError, DatasetError, Difference
+from ascschemas.recipe import Decode
+
+from ascfeat.datasets.tree import Tree
+
+Samples = npt.NDArray[np.float32]
+
+RESAMPLER_QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ"}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A decoded file: ``samples`` is ``(channel, frames)`` in float32, full scale at 1."""
+
+    samples: Samples
+    sample_rate: int
+
+    @property
+    def format(self) -> AudioFormat:
+        """Rate, channels and frames of this recording."""
+        return AudioFormat(
+            sample_rate=self.sample_rate, channels=self.samples.shape[0], frames=max(1, self.samples.shape[1])
+        )
+
+
+def read(tree: Tree, clip: str) -> bytes:
+    """The bytes of a clip's recording.
+
+    Raises
+    ------
+    AudioError
+        With reason ``missing`` or ``unreadable``.
+    """
+    try:
+        return tree.read(clip)
+    except FileNotFoundError:
+        raise AudioError(
+            "missing", f"{clip} is listed, but there is no such file in {tree.root}.", todo="Restore the file."
+        ) from None
+    except OSError as error:
+        raise AudioError("unreadable", f"{clip} cannot be read: {error}", todo="Restore the file.") from error
+
+
+def decode(data: bytes, clip: str) -> Recording:
+    """Decode the bytes of an audio file of any format that libsndfile reads.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    clip : str
+        Its name, for messages.
+
+    Returns
+    -------
+    Recording
+        24-bit integers are exact in float32.
+
+    Raises
+    ------
+    AudioError
+        With reason ``empty``, ``unreadable``, ``truncated`` or ``nan``.
+    """
+    if not data:
+        raise AudioError("empty", f"{clip} is empty: 0 bytes.", todo="Restore the file.")
+    declared, present = _extent(data)
+    if present < declared:
+        raise AudioError(
+            "truncated",
+            f"{clip} ends early: its header declares {declared} bytes of audio and {present} are there.",
+            todo="Download or copy it again.",
+        )
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            frames, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True).T
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError, MemoryError) as error:
+        raise AudioError(
+            "unreadable", f"{clip} is not audio that libsndfile reads: {error}", todo="Convert or restore the file."
+        ) from error
+    _complete(samples, frames, clip)
+    return Recording(samples, rate)
+
+
+def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) -> Samples:
+    """Bring a recording to the form a recipe asks for.
+
+    ``mean over channels -> resample -> fit the length -> subtract the mean``, in float64, rounded once at the end.
+
+    Parameters
+    ----------
+    recording : Recording
+        The decoded file.
+    clip : str
+        Its name, for messages.
+    audio : AudioFormat
+        The format that the dataset's recordings share.
+    spec : Decode
+        The recipe's first slot.
+
+    Returns
+    -------
+    array, shape ``(channel, samples)``, float32
+        ``samples`` is ``waveform_format(audio, spec).frames``.
+
+    Raises
+    ------
+    AudioError
+        With reason ``wrong-rate``, ``wrong-channels`` or ``wrong-length``, where the recipe excludes such recordings.
+    """
+    target = waveform_format(audio, spec)
+    _as_expected(recording, clip, audio, target, spec)
+    mono = recording.samples.mean(axis=0, dtype=np.float64)
+    if recording.sample_rate != target.sample_rate:
+        mono = soxr.resample(
+            mono, recording.sample_rate, target.sample_rate, quality=RESAMPLER_QUALITY[spec.resampler]
+        )
+    mono = _fit(mono, target.frames)
+    if spec.remove_dc:
+        mono = mono - mono.mean()
+    return mono.astype(np.float32)[None]
+
+
+def waveform_format(audio: AudioFormat, spec: Decode) -> AudioFormat:
+    """Rate, channels and samples of the waveforms that a recipe makes from a dataset's recordings."""
+    rate = audio.sample_rate if spec.sample_rate == "native" else spec.sample_rate
+    seconds = audio.frames / audio.sample_rate if spec.seconds == "native" else spec.seconds
+    return AudioFormat(sample_rate=rate, channels=1, frames=max(1, round(seconds * rate)))
+
+
+def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
+    """The format that most of a dataset's recordings have, by decoding some of them, evenly spread.
+
+    Raises
+    ------
+    DatasetError
+        When none of them can be decoded.
+    """
+    found: Counter[AudioFormat] = Counter()
+    step = max(1, len(clips) // sample)
+    for clip in [*clips[::step], *clips]:  # the whole list only while nothing was found
+        if found.total() >= sample or (found and clip is clips[0]):
+            break
+        try:
+            found[decode(read(tree, clip), clip).format] += 1
+        except AudioError:
+            continue
+    if not found:
+        raise DatasetError(
+            f"None of the {len(clips)} recordings listed in {tree.root} can be decoded.",
+            todo=f"Run `ascfeat check {tree.root}` to see why.",
+        )
+    return found.most_common(1)[0][0]
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def libsndfile_version() -> str:
+    """Version of the library that decodes."""
+    return str(soundfile.__libsndfile_version__)
+
+
+def _as_expected(recording: Recording, clip: str, audio: AudioFormat, target: AudioFormat, spec: Decode) -> None:
+    found = recording.format
+    if found.sample_rate != audio.sample_rate and spec.other_rate == "exclude":
+        raise _odd("wrong-rate", clip, "sample_rate", f"{audio.sample_rate} Hz", f"{found.sample_rate} Hz", "other_rate: resample")
+    if found.channels != audio.channels and spec.other_channels == "exclude":
+        raise _odd("wrong-channels", clip, "channels", audio.channels, found.channels, "other_channels: accept")
+    seconds = audio.seconds if spec.seconds == "native" else spec.seconds
+    expected = round(seconds * found.sample_rate)
+    if found.frames != expected and spec.other_length == "exclude":
+        length = f"{found.seconds:g} s ({found.frames} samples)"
+        raise _odd("wrong-length", clip, "length", f"{seconds:g} s ({expected} samples)", length, "other_length: fit")
+
+
+def _odd(reason: str, clip: str, field: str, expected: object, found: object, way_out: str) -> AudioError:
+    return AudioError(
+        reason,
+        f"{clip} is not like the other recordings.",
+        differences=[Difference(field=field, expected=str(expected), found=str(found))],
+        todo=f"Restore the file, or use a recipe with `decode: {{{way_out}}}`.",
+    )
+
+
+def _fit(mono: npt.NDArray[np.float64], frames: int) -> npt.NDArray[np.float64]:
+    return mono[:frames] if len(mono) >= frames else np.pad(mono, (0, frames - len(mono)))
+
+
+def _complete(samples: Samples, frames: int, clip: str) -> None:
+    """Refuse what a decoder passes on without a word: nothing, too little, or not numbers."""
+    if samples.shape[1] == 0:
+        raise AudioError("empty", f"{clip} holds a header and no samples.", todo="Restore the file.")
+    if samples.shape[1] < frames:
+        raise AudioError(
+            "truncated",
+            f"{clip} ends early: {frames} samples are declared and {samples.shape[1]} decode.",
+            todo="Download or copy it again.",
+        )
+    if not np.isfinite(samples).all():
+        count = int(samples.size - np.isfinite(samples).sum())
+        raise AudioError("nan", f"{clip} holds {count} samples that are NaN or infinite.", todo="Restore the file.")
+
+
+def _extent(data: bytes) -> tuple[int, int]:
+    """Bytes of audio that a file's own header declares, and those that are there; (0, 0) where it does not say.
+
+    libsndfile shortens a truncated WAV to what is there and says nothing, so its header is read here as well.
+    """
+    if data[:4] in (b"RIFF", b"RIFX") and data[8:12] == b"WAVE":
+        return _wav_extent(data, ">" if data[:4] == b"RIFX" else "<")
+    if data[:4] == b"OggS":  # the last page of a whole stream says that it is the last
+        last = data.rfind(b"OggS")
+        return len(data) + int(len(data) <= last + 5 or not data[last + 5] & 4), len(data)
+    return 0, 0
+
+
+def _wav_extent(data: bytes, order: str) -> tuple[int, int]:
+    at = 12
+    while at + 8 <= len(data):
+        name, size = struct.unpack(f"{order}4sI", data[at : at + 8])
+        if name == b"data":
+            streamed = size in (0, 0xFFFFFFFF)  # written by a pipe that could not go back to fill it in
+            return (0, 0) if streamed else (size, len(data) - at - 8)
+        at += 8 + size + (size & 1)
+    return 1, 0

@@ -1,0 +1,1 @@
+"""Loaders, one dataset a file: a folder to a manifest."""

@@ -1,0 +1,1 @@
+"""Shared numerics: filter banks, and one file per backend."""

@@ -1,0 +1,1 @@
+"""Representations, one kind a file: waveforms to features."""

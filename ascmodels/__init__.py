@@ -1,0 +1,1 @@
+"""Feature stores to reports: model families, trainers, evaluation."""

@@ -1,0 +1,1 @@
+"""Trainers, one a file: a task to a run."""

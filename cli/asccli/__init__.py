@@ -1,0 +1,1 @@
+"""Words to calls: the commands ``ascfeat`` and ``ascmodels``."""

@@ -1,0 +1,1 @@
+"""The contract: pydantic models that every other package agrees on; no numpy, torch or zarr."""

@@ -1,0 +1,65 @@
+"""The shape of one clip's features: named axes with units and coordinates, known before any audio is read."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from ascschemas.base import Frozen
+from ascschemas.units import Name, Size
+
+
+class Axis(Frozen):
+    """One axis of a clip's features; its coordinates are either listed or evenly spaced."""
+
+    name: Name
+    """``channel``, ``frequency`` or ``time``."""
+    size: Size
+    """Number of points."""
+    unit: str = ""
+    """Unit of the coordinates, such as ``Hz`` or ``s``."""
+    values: tuple[float, ...] | tuple[str, ...] | None = None
+    """The coordinates, listed."""
+    start: float = 0.0
+    """First coordinate of an evenly spaced axis."""
+    step: float = 1.0
+    """Spacing of an evenly spaced axis."""
+
+    @model_validator(mode="after")
+    def _sized(self) -> Self:
+        if self.values is not None and len(self.values) != self.size:
+            raise ValueError(f"axis {self.name} has size {self.size} and {len(self.values)} coordinates")
+        return self
+
+    def coordinates(self) -> list[float] | list[str]:
+        """Every coordinate of the axis, in order."""
+        if self.values is not None:
+            return list(self.values)
+        return [self.start + self.step * i for i in range(self.size)]
+
+
+class Layout(Frozen):
+    """Axes and number format of one clip's features."""
+
+    axes: tuple[Axis, ...]
+    """The axes of one clip, in storage order; the store puts ``clip`` before them."""
+    quantity: str
+    """What the numbers are, such as ``ln(mel magnitude)``."""
+    dtype: Literal["float32"] = "float32"
+    """Number format of the values."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of one clip along each axis."""
+        return tuple(a.size for a in self.axes)
+
+    @property
+    def clip_bytes(self) -> int:
+        """Decoded size of one clip in bytes."""
+        return 4 * math.prod(self.shape)
+
+    def axis(self, name: str) -> Axis | None:
+        """The axis of that name, or None."""
+        return next((a for a in self.axes if a.name == name), None)

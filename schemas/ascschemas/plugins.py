@@ -1,0 +1,52 @@
+"""Plug-ins by entry point: built-ins and strangers are found the same way, and a name has one owner."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from ascschemas.problems import AscError, Difference, UnknownName, nearest
+
+GROUPS = ("ascfeat.datasets", "ascfeat.representations", "ascmodels.families", "ascmodels.trainers")
+"""The entry-point tables a package may add to."""
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Every name registered in an entry-point table, sorted."""
+    return tuple(sorted(_table(group)))
+
+
+def load(group: str, name: str) -> Any:
+    """Return the object registered under a name.
+
+    Raises
+    ------
+    UnknownName
+        When nobody registers the name; the nearest names are suggested.
+    AscError
+        When two packages claim one name; both are named.
+    """
+    table = _table(group)
+    if name not in table:
+        raise UnknownName(
+            f"Nothing called {name!r} is registered in {group}: {nearest(name, table)}",
+            todo="Use one of the names above, or install the package that provides it.",
+        )
+    return table[name].load()
+
+
+def _table(group: str) -> dict[str, EntryPoint]:
+    table: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        other = table.setdefault(point.name, point)
+        if other.value != point.value:
+            raise AscError(
+                f"Two packages claim the name {point.name!r} in {group}.",
+                differences=[Difference(field=point.name, expected=_owner(other), found=_owner(point))],
+                todo="Uninstall one of them, or ask its author to rename the entry point.",
+            )
+    return table
+
+
+def _owner(point: EntryPoint) -> str:
+    return f"{point.value} of {point.dist.name if point.dist else 'an unknown package'}"

@@ -1,0 +1,62 @@
+"""A feature recipe: how audio is decoded, which representation is computed, how it is stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ascschemas.base import Frozen, Parameters, fingerprint
+from ascschemas.units import Name, Seconds, Size
+
+
+class Decode(Frozen):
+    """Slot 1: from a recording to the waveform ``(channel, samples)`` that the representation sees."""
+
+    sample_rate: Literal["native"] | Annotated[int, Field(ge=1000, le=768_000)] = "native"
+    """Rate in Hz that recordings are brought to; ``native`` keeps the dataset's own."""
+    channels: Literal["mono_mean"] = "mono_mean"
+    """``mono_mean`` averages the channels."""
+    seconds: Literal["native"] | Seconds = "native"
+    """Length that every recording must have; ``native`` takes the dataset's own."""
+    resampler: Literal["soxr_vhq", "soxr_hq"] = "soxr_vhq"
+    """Resampler used where the dataset's rate is another than ``sample_rate``."""
+    remove_dc: bool = False
+    """Subtract each recording's mean (in float64) before anything else is computed."""
+    other_rate: Literal["exclude", "resample"] = "exclude"
+    """What becomes of a recording whose rate is not the dataset's."""
+    other_channels: Literal["exclude", "accept"] = "exclude"
+    """What becomes of a recording whose channel count is not the dataset's."""
+    other_length: Literal["exclude", "fit"] = "exclude"
+    """What becomes of a recording that is not as long as the others; ``fit`` cuts its end or pads it with zeros."""
+
+
+class Storage(Frozen):
+    """Slot 3: how the values lie on disk; it changes no value and is not part of the fingerprint."""
+
+    clips_per_shard: Literal["auto"] | Size = "auto"
+    """Clips in one shard, the unit of work; ``auto`` is the largest power of two at or under 32 MiB."""
+    precision: Literal["float32"] = "float32"
+    """Number format of the stored values."""
+
+
+class FeatureRecipe(Frozen):
+    """Three named slots that say what a feature store holds."""
+
+    name: Name
+    """Name of the recipe and of the stores made by it."""
+    description: str = ""
+    """One line for people."""
+    source: str = ""
+    """Paper and section that the numbers come from."""
+    decode: Decode = Decode()
+    """How recordings become waveforms."""
+    representation: Parameters
+    """Which representation, and its parameters."""
+    storage: Storage = Storage()
+    """How values lie on disk."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that changes a value: ``decode`` and ``representation``, never names or storage."""
+        return fingerprint({"decode": self.decode, "representation": self.representation})

@@ -1,0 +1,87 @@
+"""What a feature store says of itself: its header, the ledger of its units, and the seal that makes it whole."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ascschemas.base import Frozen
+from ascschemas.dataset import AudioFormat
+from ascschemas.layout import Layout
+from ascschemas.recipe import FeatureRecipe
+from ascschemas.units import Count, Digest, Name, Size
+
+FORMAT_VERSION = 1
+"""Version of the store format that this package writes."""
+
+
+class StoreHeader(Frozen):
+    """Written once, when the store is created: everything that decides its values, and its extents."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    """Version of the store format."""
+    dataset: Name
+    """Name of the dataset."""
+    dataset_kind: str
+    """Loader that read the dataset."""
+    manifest: Digest
+    """Fingerprint of the dataset's clips and splits."""
+    recipe: FeatureRecipe
+    """The recipe, every default written out."""
+    recipe_fingerprint: Digest
+    """Fingerprint of ``recipe``."""
+    audio: AudioFormat
+    """Format of the dataset's recordings."""
+    layout: Layout
+    """Axes of one clip."""
+    clips: Size
+    """Number of clips, excluded ones included."""
+    clips_per_unit: Size
+    """Clips in one shard."""
+    classes: tuple[str, ...]
+    """Labels in alphabetical order."""
+    splits: tuple[Name, ...]
+    """Names of the splits; the sides of ``fold1`` stand in the array ``split_fold1``."""
+    backend: str
+    """Backend class that computed the values."""
+    software: dict[str, str]
+    """Versions of the software that can change a value."""
+
+    @property
+    def units(self) -> int:
+        """Number of units of work, which is the number of shards."""
+        return -(-self.clips // self.clips_per_unit)
+
+
+class ClipRecord(Frozen):
+    """What became of one clip."""
+
+    source_bytes: Count = 0
+    """Size of the recording's file."""
+    source: Digest | None = None
+    """SHA-256 of the recording's file; None where it could not be read at all."""
+    values: Digest | None = None
+    """SHA-256 of the clip's stored values as little-endian bytes; None where the clip is excluded."""
+    excluded: str = ""
+    """Why the clip holds no values, in a word (``truncated``); empty where it does."""
+    detail: str = ""
+    """The reason in a sentence, with both values."""
+
+
+class UnitRecord(Frozen):
+    """One line of the ledger, published after the unit's shard is on disk."""
+
+    unit: Count
+    """Number of the unit."""
+    clips: tuple[ClipRecord, ...]
+    """Its clips, in store order."""
+
+
+class Seal(Frozen):
+    """Written last: the store is whole, and this is what it holds."""
+
+    digest: Digest
+    """SHA-256 over the ledger's records in order."""
+    usable: Count
+    """Clips that hold values."""
+    excluded: dict[str, Count]
+    """Clips that hold none, counted by reason."""
