@@ -187,7 +187,8 @@ def _as_expected(recording: Recording, clip: str, audio: AudioFormat, target: Au
         raise _odd("wrong-channels", clip, "channels", audio.channels, found.channels, "other_channels: accept")
     seconds = audio.seconds if spec.seconds == "native" else spec.seconds
     expected = round(seconds * found.sample_rate)
-    if found.frames != expected and spec.other_length == "exclude":
+    off = abs(found.frames - expected) > spec.length_tolerance * expected
+    if off and spec.other_length == "exclude":
         length = f"{found.seconds:g} s ({found.frames} samples)"
         raise _odd("wrong-length", clip, "length", f"{seconds:g} s ({expected} samples)", length, "other_length: fit")
 

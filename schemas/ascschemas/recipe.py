@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ascschemas.base import Frozen, Parameters, fingerprint
-from ascschemas.units import Name, Seconds, Size
+from ascschemas.units import Fraction, Name, Seconds, Size
 
 
 class Decode(Frozen):
@@ -29,6 +29,8 @@ class Decode(Frozen):
     """What becomes of a recording whose channel count is not the dataset's."""
     other_length: Literal["exclude", "fit"] = "exclude"
     """What becomes of a recording that is not as long as the others; ``fit`` cuts its end or pads it with zeros."""
+    length_tolerance: Fraction = 0.02
+    """Share of the length by which a recording may be off and still be fitted: lossy codecs miss by some blocks."""
 
 
 class Storage(Frozen):
