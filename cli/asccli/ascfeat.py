@@ -1,0 +1,27 @@
+"""The command ``ascfeat``: from recordings to feature stores."""
+
+from __future__ import annotations
+
+import click
+
+from asccli.check import check
+from asccli.demo_data import demo_data
+from asccli.extract import extract
+from asccli.output import run
+from asccli.recipes import recipes
+from asccli.stores import info, ls, show
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ascfeat")
+def ascfeat() -> None:
+    """Acoustic-scene-classification features: from recordings to checked feature stores."""
+
+
+for command in (check, demo_data, extract, info, ls, recipes, show):
+    ascfeat.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    run(ascfeat)

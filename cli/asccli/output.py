@@ -1,0 +1,138 @@
+"""What a person sees: consoles, tables, progress on a terminal and plain lines when piped, errors in four parts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from ascschemas.problems import AscError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_LINE_SECONDS = 10.0
+"""How often a piped job says where it is."""
+
+
+def console() -> Console:
+    """The console for results: standard output; 120 columns when piped, so that no line is folded for nobody."""
+    return _console(stderr=False)
+
+
+def err_console() -> Console:
+    """The console for progress and errors: standard error."""
+    return _console(stderr=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table without decoration; columns whose values are all numbers stand to the right."""
+    drawn = Table(title=title or None, box=None, pad_edge=False, title_justify="left", header_style="bold")
+    for i, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(str(value)) for value in row))
+    return drawn
+
+
+@contextmanager
+def progress_reporter(total: int, unit: str = "clips") -> Iterator[Callable[[int], None]]:
+    """Yield ``report(done)``: a bar with rate and time left on a terminal, a line now and then when piped."""
+    err = err_console()
+    if err.is_terminal:
+        with _bar(err, unit) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        yield _plain_lines(total, unit)
+
+
+def run(command: click.Command) -> None:
+    """Run a command as a program: its errors are text on standard error and an exit status, never a traceback."""
+    try:
+        sys.exit(command.main(standalone_mode=False) or 0)
+    except AscError as error:
+        err_console().print(Text(error.text()), soft_wrap=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        err_console().print("Stopped. What is finished is kept; the same command goes on from there.")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def duration(seconds: float) -> str:
+    """A duration in words a person reads at a glance.
+
+    Examples
+    --------
+    >>> duration(42.4), duration(200), duration(7300)
+    ('42 s', '3 min 20 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(whole, 1)} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """A number of bytes in decimal units.
+
+    Examples
+    --------
+    >>> size(883_000), size(13_700_000_000)
+    ('883 kB', '13.7 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False, soft_wrap=False)
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """The current rate as text."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {self.unit}/s" if speed else f"- {self.unit}/s")
+
+
+def _bar(err: Console, unit: str) -> Progress:
+    columns = (BarColumn(bar_width=None), MofNCompleteColumn(), _Rate(unit), TextColumn("left"), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=False)
+
+
+def _plain_lines(total: int, unit: str) -> Callable[[int], None]:
+    start, last = time.monotonic(), [0.0]
+
+    def report(done: int) -> None:
+        spent = time.monotonic() - start
+        if done < total and spent - last[0] < PLAIN_LINE_SECONDS:
+            return
+        last[0] = spent
+        rate = done / spent if spent > 0 else 0.0
+        left = f", {duration((total - done) / rate)} left" if 0 < done < total and rate else ""
+        err_console().print(f"{done}/{total} {unit}, {rate:.1f} {unit}/s{left}", soft_wrap=True)
+
+    return report
