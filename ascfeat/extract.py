@@ -1,0 +1,239 @@
+"""Extraction: one pass over the recordings fills one or several feature stores, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ascfeat.audio import decode
+from ascfeat.datasets import open_dataset
+from ascfeat.datasets.tree import Tree
+from ascfeat.dsp.torch_backend import exact_arithmetic, resolve_device, single_thread
+from ascfeat.jobs import Job, check_space, job_for, prepare
+from ascfeat.lock import exclusive
+from ascfeat.store import Store, Writer, create, unit_rows
+from ascfeat.work import OneClip, Target, ordered, target
+from ascschemas.dataset import Manifest
+from ascschemas.problems import AudioError, SpaceError
+from ascschemas.recipe import FeatureRecipe
+from ascschemas.store import ClipRecord, StoreHeader
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    path: Path
+    header: StoreHeader
+    computed: int
+    """Clips that were computed now."""
+    excluded: dict[str, ClipRecord]
+    """Clips of the whole store that hold no values, with their reasons."""
+    seconds: float
+
+
+def forecast_seconds(
+    tree: Tree, manifest: Manifest, jobs: Sequence[Job], *, device: str = "auto", threads: int
+) -> float:
+    """About how long the jobs will take, from doing a few of their clips now and keeping nothing."""
+    clips = sorted({i for j in jobs for i in j.clips})
+    one = OneClip(tree, manifest, [target(j.header, resolve_device(device)) for j in jobs])
+    one(clips[0])  # the first call plans its transforms
+    start = time.perf_counter()
+    sample = clips[1 :: max(1, len(clips) // 3)][:3] or clips[:1]
+    for clip in sample:
+        one(clip)
+    return (time.perf_counter() - start) / len(sample) * len(clips) / threads
+
+
+def run(
+    tree: Tree,
+    manifest: Manifest,
+    jobs: Sequence[Job],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Outcome]:
+    """Fill and seal the stores of some jobs over one dataset; every recording is decoded once.
+
+    Parameters
+    ----------
+    tree, manifest
+        The dataset.
+    jobs : sequence of Job
+        From :func:`prepare`. What is already done of them is not done again.
+    device : str
+        ``auto``, ``cpu`` or ``cuda:i``.
+    threads : int, optional
+        Clips under way at once; as many as there are CPUs by default. The stored bytes do not depend on it.
+    progress : callable
+        Given the number of recordings that are done.
+
+    Raises
+    ------
+    StoreError
+        When another process writes one of the stores, or a store cannot be sealed.
+    SpaceError
+        When the disk is full; what is done stays done.
+    """
+    todo = [j for j in jobs if j.pending or not j.sealed]
+    with ExitStack() as held:
+        for job in todo:
+            held.enter_context(exclusive(job.path))
+        with _full_disk(jobs[0].path.parent):
+            fillings = [_filling(tree, manifest, job, resolve_device(device)) for job in todo]
+            _pass(tree, manifest, fillings, threads or os.cpu_count() or 1, progress)
+            done = {f.job.path: f.finish() for f in fillings}
+    return [done.get(j.path) or Outcome(j.path, j.header, 0, Store(j.path).excluded(), 0.0) for j in jobs]
+
+
+def extract(
+    dataset: Path | str,
+    recipes: Sequence[FeatureRecipe],
+    features: Path | str = "features",
+    *,
+    kind: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+) -> list[Outcome]:
+    """Bring the feature stores of a dataset up to date.
+
+    Parameters
+    ----------
+    dataset : path
+        The dataset folder.
+    recipes : sequence of FeatureRecipe
+        From ``ascfeat.recipes.load_recipe``.
+    features : path
+        Folder of the stores: ``<features>/<dataset>/<recipe>.zarr``.
+    kind : str, optional
+        Loader of the dataset; recognised from the folder by default.
+
+    Returns
+    -------
+    list of Outcome
+        One per recipe.
+    """
+    tree, manifest = open_dataset(Path(dataset), kind)
+    jobs = prepare(tree, manifest, recipes, Path(features), device=device, backend=backend)
+    check_space(jobs)
+    return run(tree, manifest, jobs, device=device, threads=threads)
+
+
+def features_of(
+    files: Sequence[Path], header: StoreHeader, *, device: str = "cpu"
+) -> Iterator[tuple[Path, Values | AudioError]]:
+    """Features of audio files outside any dataset, exactly as a store with this header holds them.
+
+    Yields
+    ------
+    file, features : Path, and array of shape ``layout.shape`` or the reason why there is none
+    """
+    made = target(header, resolve_device(device))
+    for file in files:
+        try:
+            data = _bytes(file)
+            yield file, made.features(decode(data, str(file)), str(file))
+        except AudioError as error:
+            yield file, error
+
+
+@dataclass
+class _Filling:
+    """A store being filled: collects its clips in order and writes each unit when it is complete."""
+
+    job: Job
+    writer: Writer
+    target: Target
+    start: float = field(default_factory=time.perf_counter)
+    computed: int = 0
+
+    @cached_property
+    def pending(self) -> frozenset[int]:
+        return frozenset(self.writer.pending())
+
+    def wants(self, position: int) -> bool:
+        return position // self.job.header.clips_per_unit in self.pending
+
+    def begin(self) -> None:
+        self._values: list[Values] = []
+        self._records: list[ClipRecord] = []
+
+    def take(self, position: int, record: ClipRecord, values: Values | None) -> None:
+        header = self.job.header
+        unit = position // header.clips_per_unit
+        first, end = unit_rows(header, unit)
+        if position == first:
+            self.begin()
+        self._values.append(np.full(header.layout.shape, np.nan, np.float32) if values is None else values)
+        self._records.append(record)
+        self.computed += 1
+        if position == end - 1:
+            self.writer.write(unit, np.stack(self._values), self._records)
+
+    def finish(self) -> Outcome:
+        if self.writer.seal is None:
+            self.writer.finish()
+        spent = time.perf_counter() - self.start
+        return Outcome(self.job.path, self.job.header, self.computed, self.writer.excluded(), spent)
+
+
+def _pass(
+    tree: Tree, manifest: Manifest, fillings: Sequence[_Filling], threads: int, progress: Callable[[int], None]
+) -> None:
+    wanted = [i for i in range(len(manifest.clips)) if any(f.wants(i) for f in fillings)]
+
+    def one(position: int) -> list[tuple[_Filling, ClipRecord, Values | None]]:
+        takers = [f for f in fillings if f.wants(position)]
+        results = OneClip(tree, manifest, [f.target for f in takers])(position)
+        return [(f, record, values) for f, (record, values) in zip(takers, results, strict=True)]
+
+    with exact_arithmetic():
+        results = ordered(one, wanted, threads=threads, start_thread=single_thread)
+        for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
+            for filling, record, values in result:
+                filling.take(position, record, values)
+            progress(done)
+
+
+@contextmanager
+def _full_disk(place: Path) -> Iterator[None]:
+    """Say what to do when the disk fills up; nothing that was published is lost by it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SpaceError(
+            f"The disk of {place} is full: {error.strerror}.",
+            todo="Free space there and run the same command again: it goes on where it stopped.",
+        ) from error
+
+
+def _filling(tree: Tree, manifest: Manifest, job: Job, device: str) -> _Filling:
+    if not job.path.exists():
+        create(job.path, job.header, manifest)
+    writer = Writer(job.path)
+    again = job_for(tree, manifest, job.path, job.header)  # another process may have written since `prepare`
+    writer.reopen(again.pending)
+    return _Filling(job, writer, target(job.header, device))
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise AudioError("unreadable", f"{file} cannot be read: {error.strerror}", todo="Check the path.") from error

@@ -1,0 +1,144 @@
+"""What there is to do: recipes over a dataset against the stores that exist, found out without writing anything."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ascfeat.audio import probe
+from ascfeat.datasets.tree import Tree
+from ascfeat.dsp.torch_backend import resolve_device
+from ascfeat.plan import plan, stored_bytes
+from ascfeat.store import Store, store_path, unit_rows
+from ascschemas.dataset import Manifest
+from ascschemas.problems import Difference, SpaceError, StoreMismatch, differences
+from ascschemas.recipe import FeatureRecipe
+from ascschemas.store import StoreHeader
+
+
+@dataclass(frozen=True)
+class Job:
+    """One store to be filled: what it will be, and what is missing of it."""
+
+    path: Path
+    header: StoreHeader
+    pending: tuple[int, ...]
+    """Units to compute; none where the store is whole."""
+    changed: tuple[str, ...] = ()
+    """Clips whose recordings are not those that the store was made from."""
+    sealed: bool = False
+
+    @property
+    def clips(self) -> list[int]:
+        """Positions of the clips to compute."""
+        return [i for u in self.pending for i in range(*unit_rows(self.header, u))]
+
+    @property
+    def bytes(self) -> int:
+        """What the store will still take on disk."""
+        return stored_bytes(self.header, len(self.clips))
+
+
+def prepare(
+    tree: Tree,
+    manifest: Manifest,
+    recipes: Sequence[FeatureRecipe],
+    features: Path,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+) -> list[Job]:
+    """Find out what there is to do; nothing is written.
+
+    Raises
+    ------
+    StoreMismatch
+        When a store of that name was made from something else; the differing fields are named.
+    AscError
+        When recipe and recordings do not fit, or no recording can be decoded.
+    """
+    at = resolve_device(device)
+    audio = probe(tree, [c.id for c in manifest.clips])
+    headers = [plan(r, manifest, audio, backend=backend, device=at) for r in recipes]
+    return [job_for(tree, manifest, store_path(features, h.dataset, h.recipe.name), h) for h in headers]
+
+
+def check_space(jobs: Sequence[Job]) -> int:
+    """Bytes free where the stores go, after making sure that they hold what is planned.
+
+    Raises
+    ------
+    SpaceError
+        When they do not.
+    """
+    needed = sum(j.bytes for j in jobs)
+    place = next(p for p in (jobs[0].path, *jobs[0].path.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise SpaceError(
+            f"The disk of {place} cannot hold the features.",
+            differences=[Difference(field="bytes", expected=f"{needed:,} free", found=f"{free:,} free")],
+            todo="Free space there, or put the stores elsewhere with --features.",
+        )
+    return free
+
+
+def job_for(tree: Tree, manifest: Manifest, path: Path, header: StoreHeader) -> Job:
+    """What there is to do for one store, planned as ``header``, against what lies at ``path``."""
+    if not path.exists():
+        return Job(path, header, tuple(range(header.units)))
+    store = Store(path)
+    _refuse_other(store, header, manifest)
+    changed = tuple(_changed(tree, store))
+    pending = sorted({*store.pending(), *units_of(changed, store)})
+    return Job(path, store.header, tuple(pending), changed, store.seal is not None)
+
+
+def units_of(clips: Sequence[str], store: Store) -> list[int]:
+    """The units that hold some clips."""
+    wanted = set(clips)
+    return sorted({i // store.header.clips_per_unit for i, c in enumerate(store.ids) if c in wanted})
+
+
+def _changed(tree: Tree, store: Store) -> Iterator[str]:
+    """Clips whose recording has another size than when it was read, has come back, or has gone."""
+    for clip, record in zip(store.ids, store.records(), strict=True):
+        if record is None:
+            continue
+        size = tree.size(clip) if tree.exists(clip) else 0
+        if size != record.source_bytes:
+            yield clip
+
+
+def _refuse_other(store: Store, header: StoreHeader, manifest: Manifest) -> None:
+    """Refuse a store that was made from another recipe, dataset or, while it is unfinished, by other software."""
+    found, expected = _identity(store.header), _identity(header)
+    if store.seal is not None:
+        for identity in (found, expected):
+            identity.pop("software"), identity.pop("backend")
+    apart = differences(expected, found)
+    if store.header.manifest != header.manifest:
+        apart += tuple(_manifest_differences(store, manifest))
+    if apart:
+        raise StoreMismatch(
+            f"{store.path} was made from something else than this extraction.",
+            differences=apart,
+            todo="Give your recipe a name of its own, name another folder with --features, or remove that store.",
+        )
+
+
+def _identity(header: StoreHeader) -> dict[str, object]:
+    dumped = header.model_dump(mode="json", include={"audio", "backend", "software"})
+    recipe = header.recipe.model_dump(mode="json", include={"decode", "representation"})
+    return {**recipe, **dumped}
+
+
+def _manifest_differences(store: Store, manifest: Manifest) -> Iterator[Difference]:
+    ids, now = set(store.ids), {c.id for c in manifest.clips}
+    for name, clips in (("clips added", now - ids), ("clips removed", ids - now)):
+        if clips:
+            yield Difference(field=name, expected="none", found=f"{len(clips)}, first {min(clips)}")
+    if ids == now:
+        yield Difference(field="labels, devices, places or splits", expected="those of the store", found="others")

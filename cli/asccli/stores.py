@@ -1,0 +1,150 @@
+"""``ascfeat info``, ``ls`` and ``show``: look at what is stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.text import Text
+
+from asccli.output import console, size, table
+from ascschemas.problems import StoreError
+
+if TYPE_CHECKING:
+    from ascfeat.store import Store
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the store's header and seal as JSON.")
+def info(store: Path, as_json: bool) -> None:
+    """Say what STORE holds, what made it, and which recordings it could not use."""
+    from ascfeat.store import Store
+
+    opened = Store(store)
+    if as_json:
+        click.echo(_as_json(opened))
+        return
+    for name, value in _facts(opened):
+        console().print(Text(f"{name:<12} {value}"), soft_wrap=True)
+    excluded = [(clip, r.excluded, r.detail) for clip, r in opened.excluded().items()]
+    if excluded:
+        columns = ["recording", "reason", "detail"]
+        console().print(table(f"\n{len(excluded)} recordings hold no values", columns, excluded))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="features", envvar="ASC_FEATURES")
+def ls(folder: Path) -> None:
+    """List the feature stores in FOLDER (or ASC_FEATURES, or ./features)."""
+    from ascfeat.store import Store, find_stores
+
+    rows = []
+    for path in find_stores(folder):
+        try:
+            rows.append(_row(Store(path)))
+        except StoreError as error:
+            rows.append((path.parent.name, path.stem, "-", "-", "-", "damaged: " + error.what))
+    if not rows:
+        raise StoreError(f"There are no feature stores in {folder}.", todo="Make one with `ascfeat extract`.")
+    console().print(table("", ["dataset", "recipe", "clips", "shape", "size", "state"], rows))
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("clip")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="PNG file to write.")
+def show(store: Path, clip: str, out: Path) -> None:
+    """Draw the features of CLIP as a picture with real axes.
+
+    CLIP is a clip id (audio/x.wav), the end of one, or a position in the store.
+    """
+    from ascfeat.picture import spectrogram
+    from ascfeat.store import open_store
+
+    opened = open_store(store)
+    position = _find(opened, clip)
+    spectrogram(opened, position, out)
+    console().print(Text(f"{opened.ids[position]} -> {out}"), soft_wrap=True)
+
+
+def _find(store: Store, clip: str) -> int:
+    if clip.isdigit() and int(clip) < len(store.ids):
+        return int(clip)
+    found = [i for i, name in enumerate(store.ids) if name == clip] or _ending(store.ids, clip)
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(store.ids[i] for i in found[:3]) if found else _near(clip, store.ids)
+    raise StoreError(
+        f"{store.path} has {len(found) or 'no'} clips called {clip!r}: {known}",
+        todo=f"Give one whole clip id, or a position from 0 to {len(store.ids) - 1}.",
+    )
+
+
+def _ending(ids: Sequence[str], clip: str) -> list[int]:
+    return [i for i, name in enumerate(ids) if name.endswith((f"/{clip}", f"/{clip}.wav"))]
+
+
+def _near(clip: str, ids: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(clip, ids, n=3, cutoff=0.3) or list(ids[:3])
+    return f"it has for example {', '.join(close)}."
+
+
+def _facts(store: Store) -> list[tuple[str, str]]:
+    h, recipe = store.header, store.header.recipe
+    axes = ", ".join(f"{a.name} {a.size}" for a in h.layout.axes)
+    return [
+        ("store", str(store.path)),
+        ("state", _state(store)),
+        (
+            "dataset",
+            f"{h.dataset} ({h.dataset_kind}), {h.clips} clips, {len(h.classes)} classes, recordings of {h.audio}",
+        ),
+        ("recipe", f"{recipe.name}: {recipe.description or recipe.representation.kind}"),
+        ("fingerprint", h.recipe_fingerprint),
+        ("a clip", f"{axes}; {h.layout.quantity}, {h.layout.dtype}, {size(h.layout.clip_bytes)}"),
+        ("on disk", f"{size(_disk(store.path))} in {h.units} shards of {h.clips_per_unit} clips"),
+        ("splits", ", ".join(_sides(store, s) for s in h.splits) or "none"),
+        ("devices", ", ".join(f"{d or 'unknown'} {n}" for d, n in sorted(Counter(store.devices).items()))),
+        ("made by", ", ".join([h.backend, *(f"{k} {v}" for k, v in h.software.items())])),
+        ("seal", store.seal.digest if store.seal else "none"),
+    ]
+
+
+def _sides(store: Store, split: str) -> str:
+    count = Counter(store.sides(split).tolist())
+    return f"{split} {count['train']}/{count['test']}" + (f" ({count['unused']} unused)" if count["unused"] else "")
+
+
+def _state(store: Store) -> str:
+    if store.seal is None:
+        done = sum(store.unit_record(u) is not None for u in range(store.header.units))
+        return f"not finished: {done} of {store.header.units} units"
+    reasons = ", ".join(f"{n} {reason}" for reason, n in store.seal.excluded.items())
+    return f"sealed, {store.seal.usable} clips usable" + (f", excluded: {reasons}" if reasons else "")
+
+
+def _row(store: Store) -> tuple[object, ...]:
+    h = store.header
+    shape = "x".join(str(n) for n in h.layout.shape)
+    return (store.path.parent.name, store.path.stem, h.clips, shape, size(_disk(store.path)), _state(store))
+
+
+def _disk(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _as_json(store: Store) -> str:
+    import json
+
+    facts = {
+        "header": store.header.model_dump(mode="json"),
+        "seal": store.seal.model_dump(mode="json") if store.seal else None,
+        "excluded": {clip: r.model_dump(mode="json") for clip, r in store.excluded().items()},
+    }
+    return json.dumps(facts, indent=2, ensure_ascii=False)
