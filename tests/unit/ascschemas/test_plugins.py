@@ -1,0 +1,48 @@
+"""A name is loaded from its one owner; an unknown or a contested name is an error that helps."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from ascschemas import plugins
+from ascschemas.problems import AscError, UnknownName
+
+GROUP = "ascfeat.representations"
+
+
+@pytest.fixture
+def register(monkeypatch):
+    def replace(*points):
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in points if p.group == group])
+
+    return replace
+
+
+def test_loads_what_is_registered(register):
+    register(EntryPoint("sqrt", "math:sqrt", GROUP), EntryPoint("other", "math:cos", "ascfeat.datasets"))
+    assert plugins.names(GROUP) == ("sqrt",)
+    assert plugins.load(GROUP, "sqrt")(9) == 3
+
+
+def test_unknown_name_suggests_the_nearest(register):
+    register(EntryPoint("log_mel", "math:sqrt", GROUP))
+    with pytest.raises(UnknownName, match=r"'logmel'.*did you mean log_mel\?"):
+        plugins.load(GROUP, "logmel")
+
+
+def test_two_owners_of_a_name_are_both_named(register):
+    register(EntryPoint("cqt", "math:sqrt", GROUP), EntryPoint("cqt", "math:cos", GROUP))
+    with pytest.raises(AscError, match=r"expected math:sqrt.*found math:cos"):
+        plugins.names(GROUP)
+
+
+def test_one_owner_listed_twice_is_no_contest(register):
+    register(EntryPoint("cqt", "math:sqrt", GROUP), EntryPoint("cqt", "math:sqrt", GROUP))
+    assert plugins.names(GROUP) == ("cqt",)
+
+
+@pytest.mark.parametrize("group", plugins.GROUPS)
+def test_everything_built_in_loads(group):
+    assert plugins.names(group)
+    for name in plugins.names(group):
+        plugins.load(group, name)
