@@ -33,7 +33,7 @@ check: $(READY)  ## Lint, format, types, layers, docs, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH= $(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/pytest -q tests/unit/test_generated.py
 
