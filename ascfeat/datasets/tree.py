@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -37,22 +39,35 @@ class Tree:
                 f"There is no dataset folder at {self.root}.", todo="Check the path; it must be a folder."
             )
         self._members: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
-        for path in sorted(self.root.glob("*.zip")):
-            self._index(path)
+        self._tops: set[str] = set()
+        for name in sorted(_names_in(self.root)):
+            if name.lower().endswith(".zip") and not name.startswith("."):
+                self._index(self.root / name)
 
     @property
     def name(self) -> str:
         """The folder's own name."""
         return self.root.resolve().name
 
+    @property
+    def titles(self) -> frozenset[str]:
+        """Every name the dataset goes by: its folder's, and the top folders that its archives wrap their content in."""
+        return frozenset({self.name, *self._tops})
+
     def exists(self, path: str) -> bool:
         """Whether a file of that path is there."""
-        return (self.root / path).is_file() or path in self._members
+        return self._is_loose(path) or path in self._members
+
+    def folder(self, path: str = "") -> tuple[str, ...]:
+        """Names of what lies directly in a folder, loose or archived, sorted; hidden ones are left out."""
+        prefix = f"{path}/" if path else ""
+        loose = _names_in(self.root / path) if (self.root / path).is_dir() else []
+        archived = {m[len(prefix) :].split("/", 1)[0] for m in self._members if m.startswith(prefix)}
+        return tuple(sorted(n for n in {*loose, *archived} if not n.startswith(".")))
 
     def size(self, path: str) -> int:
         """Size of a file in bytes, uncompressed."""
-        loose = self.root / path
-        return loose.stat().st_size if loose.is_file() else self._member(path)[1].file_size
+        return (self.root / path).stat().st_size if self._is_loose(path) else self._member(path)[1].file_size
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.
@@ -78,17 +93,53 @@ class Tree:
             raise
 
     def text(self, path: str) -> str:
-        """A metadata file as text, with ``\\n`` line ends whatever it has, and no byte-order mark."""
-        text = self.read(path).decode("utf-8-sig", errors="replace")
+        """A metadata file as text, with ``\\n`` line ends whatever it has, and no byte-order mark.
+
+        Raises
+        ------
+        DatasetError
+            When the file is not there, cannot be read, or is neither UTF-8 nor UTF-16 with a byte-order mark.
+        """
+        try:
+            data = self.read(path)
+            wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            text = data.decode("utf-16" if wide else "utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DatasetError(
+                f"{path} in {self.root} is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}.",
+                todo="Save it as UTF-8; in another encoding the names in it would not match the files.",
+            ) from error
+        except OSError as error:
+            raise DatasetError(f"{path} in {self.root} cannot be read: {error}", todo="Restore the file.") from error
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
     def files(self, suffixes: frozenset[str] = AUDIO_SUFFIXES) -> Iterator[str]:
-        """Every path whose ending is one of ``suffixes``, sorted, loose and archived; hidden ones are left out."""
-        loose = (p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
-        for path in sorted({*loose, *self._members}):
+        """Every path whose ending is one of ``suffixes``, sorted, loose and archived; hidden ones are left out.
+
+        Linked folders are followed: an ``audio`` folder often is a link to a larger disk.
+        """
+        for path in sorted({*self._loose(), *self._members}):
             parts = PurePosixPath(path)
             if parts.suffix.lower() in suffixes and not any(part.startswith(".") for part in parts.parts):
                 yield path
+
+    def _loose(self) -> Iterator[str]:
+        seen: set[tuple[int, int]] = set()  # a link may lead back to a folder above it
+        for here, folders, names in os.walk(self.root, followlinks=True, onerror=_refuse):
+            status = Path(here).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            inside = Path(here).relative_to(self.root).as_posix()
+            yield from (name if inside == "." else f"{inside}/{name}" for name in names)
+
+    def _is_loose(self, path: str) -> bool:
+        try:
+            return (self.root / path).is_file()
+        except (OSError, ValueError):  # too long a name, a folder without permission, a NUL byte
+            return False
 
     def _member(self, path: str) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
         try:
@@ -104,10 +155,27 @@ class Tree:
                 f"{path} is not a readable zip archive: {error}.",
                 todo="Download it again, or move it out of the dataset folder if it does not belong there.",
             ) from error
-        infos = [i for i in archive.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX/")]
+        infos = [i for i in archive.infolist() if _is_content(i)]
         tops = {PurePosixPath(i.filename).parts[0] for i in infos}
         wrapped = len(tops) == 1 and all("/" in i.filename for i in infos)
-        wrapped = wrapped and next(iter(tops)) not in {"audio", "meta", "evaluation_setup"}
+        wrapped = wrapped and not tops & {"audio", "meta", "evaluation_setup"}
+        self._tops.update(tops if wrapped else ())
         for info in infos:
             inner = info.filename.split("/", 1)[1] if wrapped else info.filename
             self._members.setdefault(inner, (archive, info))
+
+
+def _is_content(info: zipfile.ZipInfo) -> bool:
+    return not info.is_dir() and bool(info.filename) and not info.filename.startswith("__MACOSX/")
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [p.name for p in folder.iterdir()]
+    except OSError as error:
+        raise DatasetError(f"The folder {folder} cannot be read: {error}", todo="Check its permissions.") from error
+
+
+def _refuse(error: OSError) -> None:
+    """Stop where ``os.walk`` would leave an unreadable folder out without a word."""
+    raise DatasetError(f"The folder {error.filename} cannot be read: {error}", todo="Check its permissions.") from error
