@@ -1,16 +1,16 @@
-"""What every test shares: one thread a process, no display, hypothesis without deadlines, and the demo dataset."""
+"""What every test shares: the installed commands, one thread a process, no display, and the demo dataset."""
 
 import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and numba are imported; the tests run in parallel already
-os.environ.setdefault("MPLBACKEND", "Agg")
-
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the tests themselves run in parallel
+os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
