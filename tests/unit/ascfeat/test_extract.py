@@ -1,0 +1,227 @@
+"""Does extraction do exactly what is missing, name what it cannot use, and refuse what it must?"""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ascfeat import jobs as jobs_module
+from ascfeat.audio import decode, waveform
+from ascfeat.datasets.tree import Tree
+from ascfeat.extract import features_of, run
+from ascfeat.jobs import check_space, prepare
+from ascfeat.recipes import load_recipe
+from ascfeat.representations import representation
+from ascfeat.store import Store, open_store
+from ascschemas.dataset import Manifest
+from ascschemas.problems import AudioError, DatasetError, RecipeError, SpaceError, StoreError, StoreMismatch
+
+Dataset = tuple[Tree, Manifest]
+
+
+def fill(dataset: Dataset, recipes, features: Path, **how):
+    tree, manifest = dataset
+    return run(tree, manifest, prepare(tree, manifest, recipes, features, device="cpu"), device="cpu", **how)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_values_are_the_representation_of_the_waveform(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, _ = dataset
+    store = open_store(fill(dataset, [recipe], tmp_path)[0].path)
+    kind = representation(recipe.representation)
+    transform = kind.build(store.header.audio, device="cpu", backend="torch")
+    for i, clip in enumerate(store.ids):
+        recording = decode(tree.read(clip), clip)
+        expected = transform(waveform(recording, clip, store.header.audio, recipe.decode)[None])[0]
+        np.testing.assert_array_equal(store.read([i])[0], expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_bytes_do_not_depend_on_threads_or_company(dataset: Dataset, recipe, tmp_path: Path, threads: int) -> None:
+    """One store alone on one thread, or beside another recipe on several: the same bytes."""
+    other = recipe.model_copy(
+        update={"name": "other", "storage": recipe.storage.model_copy(update={"clips_per_shard": 2})}
+    )
+    alone = fill(dataset, [recipe], tmp_path / "alone", threads=1)[0].path
+    beside = fill(dataset, [other, recipe], tmp_path / "beside", threads=threads)
+    assert content(beside[1].path) == content(alone)
+    np.testing.assert_array_equal(open_store(beside[0].path).read(range(10)), open_store(alone).read(range(10)))
+
+
+def test_several_recipes_decode_once(dataset: Dataset, recipe, tmp_path: Path, monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr("ascfeat.work.decode", lambda data, clip: calls.append(clip) or decode(data, clip))
+    other = recipe.model_copy(update={"name": "other"})
+    fill(dataset, [recipe, other], tmp_path)
+    assert len(calls) == 10
+
+
+def test_again_there_is_nothing_to_do_and_nothing_is_touched(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    first = fill(dataset, [recipe], tmp_path)[0]
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    again = fill(dataset, [recipe], tmp_path)[0]
+    assert (first.computed, again.computed) == (10, 0)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+BAD = {
+    "audio/01.wav": ("empty", lambda p: p.write_bytes(b"")),
+    "audio/02.wav": ("truncated", lambda p: p.write_bytes(p.read_bytes()[:3000])),
+    "audio/03.wav": ("unreadable", lambda p: p.write_bytes(b"<html>404</html>" * 99)),
+    "audio/04.wav": ("nan", lambda p: soundfile.write(p, np.full(8000, np.nan), 8000, subtype="FLOAT")),
+    "audio/05.wav": ("wrong-rate", lambda p: soundfile.write(p, np.zeros(16000), 16000)),
+    "audio/06.wav": ("wrong-channels", lambda p: soundfile.write(p, np.zeros((8000, 2)), 8000)),
+    "audio/07.wav": ("wrong-length", lambda p: soundfile.write(p, np.zeros(7200), 8000)),
+    "audio/08.wav": ("missing", lambda p: p.unlink()),
+    "audio/09.wav": ("non-finite", lambda p: soundfile.write(p, np.full(8000, 1e30), 8000, subtype="FLOAT")),
+}
+
+
+def test_every_bad_recording_is_named_and_every_good_one_kept(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, manifest = dataset
+    good = manifest.clips[0]
+    extra = [f"audio/more{i}.wav" for i in range(12)]
+    for name in extra:
+        shutil.copy(tree.root / good.id, tree.root / name)
+    clips = (*manifest.clips, *(good.model_copy(update={"id": n}) for n in extra))
+    larger = manifest.model_copy(update={"clips": clips})
+    for name, (_, spoil) in BAD.items():
+        spoil(tree.root / name)
+    outcome = fill((tree, larger), [recipe], tmp_path)[0]
+    assert {clip: r.excluded for clip, r in outcome.excluded.items()} == {n: reason for n, (reason, _) in BAD.items()}
+    store = open_store(outcome.path)
+    assert store.usable.tolist() == [c.id not in BAD for c in clips]
+    values = store.read(range(len(clips)))
+    assert np.isfinite(values[store.usable]).all()
+    assert np.isnan(values[~store.usable]).all()
+    assert store.seal.excluded == dict.fromkeys(sorted(reason for reason, _ in BAD.values()), 1)
+    assert fill((tree, larger), [recipe], tmp_path)[0].computed == 0, "excluded clips are done, too"
+
+
+def test_a_repaired_recording_is_taken_up(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, _ = dataset
+    path = tree.root / "audio/06.wav"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    spoiled = fill(dataset, [recipe], tmp_path / "a")[0]
+    assert list(spoiled.excluded) == ["audio/06.wav"]
+    path.write_bytes(whole)
+    mended = fill(dataset, [recipe], tmp_path / "a")[0]
+    assert (mended.computed, mended.excluded) == (4, {}), "one unit again, and no more"
+    fresh = fill(dataset, [recipe], tmp_path / "b")[0]
+    assert content(mended.path) == content(fresh.path)
+
+
+def test_nothing_usable_is_not_sealed(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, manifest = dataset
+    jobs = prepare(tree, manifest, [recipe], tmp_path, device="cpu")
+    for clip in manifest.clips:
+        (tree.root / clip.id).write_bytes(b"")
+    with pytest.raises(StoreError, match="none of its 10 recordings could be used"):
+        run(tree, manifest, jobs, device="cpu")
+    assert Store(jobs[0].path).seal is None
+
+
+@pytest.mark.parametrize(("change", "field"), [
+    ({"representation": {"n_mels": 20}}, "representation.n_mels"),
+    ({"decode": {"remove_dc": True}}, "decode.remove_dc"),
+])  # fmt: skip
+def test_a_store_of_another_recipe_is_refused_with_the_fields(dataset, recipe, tmp_path, change, field) -> None:
+    fill(dataset, [recipe], tmp_path)
+    ((slot, values),) = change.items()
+    other = recipe.model_copy(update={slot: getattr(recipe, slot).model_copy(update=values)})
+    with pytest.raises(StoreMismatch) as caught:
+        fill(dataset, [other], tmp_path)
+    assert [d.field for d in caught.value.differences] == [field]
+    assert "Give your recipe a name of its own" in str(caught.value)
+
+
+def test_another_description_is_no_other_recipe(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    fill(dataset, [recipe], tmp_path)
+    assert fill(dataset, [recipe.model_copy(update={"description": "new words"})], tmp_path)[0].computed == 0
+
+
+def test_another_list_of_clips_is_refused_by_name(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, manifest = dataset
+    fill(dataset, [recipe], tmp_path)
+    fewer = manifest.model_copy(update={"clips": manifest.clips[:9], "splits": ()})
+    with pytest.raises(StoreMismatch, match=r"clips removed .*1, first audio/09\.wav"):
+        fill((tree, fewer), [recipe], tmp_path)
+    relabelled = manifest.model_copy(update={"splits": ()})
+    with pytest.raises(StoreMismatch, match="labels, devices, places or splits"):
+        fill((tree, relabelled), [recipe], tmp_path)
+
+
+def test_a_disk_that_cannot_hold_it_is_refused_before_anything(dataset: Dataset, recipe, tmp_path, monkeypatch) -> None:
+    tree, manifest = dataset
+    jobs = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    monkeypatch.setattr(jobs_module.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(SpaceError, match=r"cannot hold the features.\n.*free\s+found 1,000 free"):
+        check_space(jobs)
+    assert not (tmp_path / "features").exists()
+
+
+def test_the_forecast_of_bytes_is_close(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, manifest = dataset
+    (job,) = prepare(tree, manifest, [load_recipe("logmel128")], tmp_path, device="cpu")
+    run(tree, manifest, [job], device="cpu")
+    taken = sum(p.stat().st_size for p in job.path.rglob("*") if p.is_file())
+    assert taken == pytest.approx(job.bytes, rel=0.1)
+
+
+def test_a_disk_that_fills_up_says_so_and_goes_on_later(dataset: Dataset, recipe, tmp_path, monkeypatch) -> None:
+    from ascfeat.store import Writer
+
+    whole = fill(dataset, [recipe], tmp_path / "whole")[0].path
+    write, units = Writer.write, []
+
+    def full_after_one(self, unit, values, sources) -> None:
+        if units:
+            raise OSError(28, "No space left on device")
+        units.append(unit)
+        write(self, unit, values, sources)
+
+    monkeypatch.setattr(Writer, "write", full_after_one)
+    with pytest.raises(SpaceError, match="is full"):
+        fill(dataset, [recipe], tmp_path / "full")
+    monkeypatch.setattr(Writer, "write", write)
+    later = fill(dataset, [recipe], tmp_path / "full")[0]
+    assert later.computed == 6
+    assert content(later.path) == content(whole)
+
+
+def test_features_of_a_file_are_those_of_the_store(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, _ = dataset
+    store = open_store(fill(dataset, [recipe], tmp_path)[0].path)
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"no audio at all")
+    files = [tree.root / "audio/07.wav", bad, tmp_path / "none.wav", tree.root / "audio/02.wav"]
+    found = dict(features_of(files, store.header))
+    np.testing.assert_array_equal(found[files[0]], store.read([7])[0])
+    np.testing.assert_array_equal(found[files[3]], store.read([2])[0])
+    assert isinstance(found[bad], AudioError)
+    assert isinstance(found[files[2]], AudioError)
+
+
+def test_unknown_devices_and_backends_are_refused(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, manifest = dataset
+    for how in ({"device": "cuda:7"}, {"device": "tpu"}, {"device": "cpu", "backend": "torsh"}):
+        with pytest.raises(RecipeError):
+            prepare(tree, manifest, [recipe], tmp_path, **how)
+    with pytest.raises(DatasetError, match=r"lists no clips|None of the 0"):
+        prepare(tree, manifest.model_copy(update={"clips": (), "splits": ()}), [recipe], tmp_path, device="cpu")
+    assert not any(p.suffix == ".zarr" for p in tmp_path.rglob("*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_rights_is_named(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises((StoreError, PermissionError)):
+        fill(dataset, [recipe], closed / "features")

@@ -1,0 +1,175 @@
+"""Does a store keep what it is given, refuse what is damaged, and open in other people's tools?"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+from ascfeat.extract import extract, run
+from ascfeat.jobs import prepare
+from ascfeat.lock import exclusive
+from ascfeat.store import Store, Writer, create, find_stores, open_store, store_path
+from ascschemas.problems import StoreError
+
+
+@pytest.fixture
+def store(dataset, recipe, tmp_path) -> Store:
+    """A sealed store of ten clips in three units."""
+    tree, manifest = dataset
+    jobs = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    return open_store(run(tree, manifest, jobs, device="cpu", threads=2)[0].path)
+
+
+def test_reads_any_clips_in_the_order_asked(store: Store) -> None:
+    whole = np.asarray(zarr.open_group(store.path)["features"][:])
+    for wanted in ([], [3], [9, 0, 0, 4, 5, 6], list(range(10))):
+        np.testing.assert_array_equal(store.read(wanted), whole[wanted])
+    out = np.empty((2, *store.layout.shape), np.float32)
+    assert store.read([1, 2], out=out) is out
+    np.testing.assert_array_equal(out, whole[1:3])
+
+
+@pytest.mark.parametrize("clips", [[10], [-1]])
+def test_refuses_positions_outside(store: Store, clips: list[int]) -> None:
+    with pytest.raises(IndexError, match="10"):
+        store.read(clips)
+
+
+def test_carries_what_the_dataset_says(store: Store) -> None:
+    assert store.ids == tuple(f"audio/{i:02}.wav" for i in range(10))
+    assert store.labels == ("bus", "tram") * 5
+    assert store.devices == ("a", "b") * 5
+    assert store.locations[:4] == ("oslo-0", "oslo-1", "oslo-2", "oslo-3")
+    assert store.segments[7] == "7"
+    assert store.sides("fold1").tolist() == ["train"] * 5 + ["test"] * 5
+    with pytest.raises(StoreError, match=r"no split 'fold2': did you mean fold1\?"):
+        store.sides("fold2")
+
+
+def test_statistics_are_those_of_the_values(store: Store) -> None:
+    values = store.read(range(10)).astype(np.float64)
+    mean, variance = store.statistics()
+    np.testing.assert_allclose(mean, values.mean(-1), rtol=1e-12)
+    np.testing.assert_allclose(variance, values.var(-1), rtol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*not a numpy ndarray, ExtensionArray.*")  # pandas on xarray's string index
+def test_opens_in_xarray_with_names_and_coordinates(store: Store) -> None:
+    with xarray.open_zarr(store.path, chunks=None) as found:
+        features = found["features"]
+        assert features.dims == ("clip", "channel", "frequency", "time")
+        assert {"label", "device", "city", "location", "segment", "usable", "split_fold1"} <= set(features.coords)
+        assert found["frequency"].attrs["units"] == "Hz"
+        assert found["time"].attrs["units"] == "s"
+        assert float(found["time"][1]) == pytest.approx(128 / 8000)
+        np.testing.assert_array_equal(features.sel(clip="audio/03.wav").values, store.read([3])[0])
+        buses = found.where(found["label"] == "bus", drop=True)
+        assert buses.sizes["clip"] == 5
+
+
+def test_holds_no_path_and_no_time_of_its_making(store: Store, tmp_path: Path) -> None:
+    text = b"".join(p.read_bytes() for p in store.path.rglob("*") if p.is_file())
+    assert str(tmp_path).encode() not in text
+
+
+def test_an_unfinished_store_is_refused_with_the_command_that_finishes_it(dataset, recipe, tmp_path) -> None:
+    tree, manifest = dataset
+    (job,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    create(job.path, job.header, manifest)
+    with pytest.raises(StoreError, match=r"0 of 3 units are done.*\n.*ascfeat extract --recipe small set"):
+        open_store(job.path)
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="There is no feature store at"):
+        open_store(tmp_path / "none.zarr")
+    zarr.create_group(tmp_path / "other.zarr")
+    with pytest.raises(StoreError, match="its description does not hold"):
+        open_store(tmp_path / "other.zarr")
+    (tmp_path / "torn.zarr").mkdir()
+    (tmp_path / "torn.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "gro')
+    with pytest.raises(StoreError, match=r"its zarr\.json does not open"):
+        open_store(tmp_path / "torn.zarr")
+
+
+def test_a_header_that_claims_more_is_refused(store: Store) -> None:
+    path = store.path / "zarr.json"
+    text = json.loads(path.read_text())
+    text["attributes"]["ascfeat"]["note"] = "x"
+    path.write_text(json.dumps(text))
+    with pytest.raises(StoreError, match="note"):
+        open_store(store.path)
+
+
+def test_a_flipped_bit_is_found(store: Store) -> None:
+    shard = store.path / "features/c/1/0/0/0"
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(StoreError, match=r"audio/04\.wav does not read"):
+        store.read([4])
+    assert np.isfinite(store.read([0, 9])).all()
+
+
+def test_a_missing_shard_is_not_silence(store: Store) -> None:
+    (store.path / "features/c/1/0/0/0").unlink()
+    with pytest.raises(StoreError, match=r"the values of 4 clips are missing, first audio/04\.wav"):
+        store.read(range(10))
+
+
+def test_one_writer_at_a_time(store: Store) -> None:
+    with (
+        exclusive(store.path),
+        pytest.raises(StoreError, match=r"is being written by .*process"),
+        exclusive(store.path),
+    ):
+        pass
+    with exclusive(store.path):
+        pass  # free again
+
+
+def test_only_one_creator(store: Store, dataset) -> None:
+    before = sorted(p.name for p in store.path.parent.iterdir())
+    with pytest.raises(StoreError, match="No store can be created"):
+        create(store.path, store.header, dataset[1])
+    with exclusive(store.path):
+        Writer(store.path)  # sweeps what the second creator left
+    assert sorted(p.name for p in store.path.parent.iterdir()) == sorted({*before, ".small.zarr.lock"})
+
+
+def test_a_unit_that_reads_back_differently_is_not_sealed(dataset, recipe, tmp_path) -> None:
+    tree, manifest = dataset
+    (job,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    run(tree, manifest, [job], device="cpu")
+    whole = {p: p.read_bytes() for p in job.path.rglob("*") if p.is_file()}
+    writer = Writer(job.path)
+    writer.reopen([0])  # takes the seal away
+    assert Store(job.path).seal is None
+    shard = job.path / "features/c/1/0/0/0"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    (again,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    assert again.pending == (0,), "the size is right: only the ledger's digests can tell"
+    with pytest.raises(StoreError, match="1 of 3 units do not read back"):
+        run(tree, manifest, [again], device="cpu")
+    run(tree, manifest, prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu"), device="cpu")
+    assert {p: p.read_bytes() for p in job.path.rglob("*") if p.is_file()} == whole
+
+
+def test_stores_are_found_by_recipe(store: Store, tmp_path: Path) -> None:
+    features = tmp_path / "features"
+    assert find_stores(features) == [store_path(features, "set", "small")] == find_stores(features, "small")
+    assert find_stores(features, "other") == []
+    shutil.copytree(store.path, features / "copy" / "small.zarr")
+    np.testing.assert_array_equal(open_store(features / "copy/small.zarr").read([2]), store.read([2]))
+
+
+def test_the_python_call_does_it_all(dataset, recipe, tmp_path, monkeypatch) -> None:
+    tree, manifest = dataset
+    monkeypatch.setattr("ascfeat.extract.open_dataset", lambda folder, kind: (tree, manifest))
+    (outcome,) = extract(tree.root, [recipe], tmp_path / "f", device="cpu")
+    assert (outcome.computed, outcome.excluded) == (10, {})
+    assert extract(tree.root, [recipe], tmp_path / "f", device="cpu")[0].computed == 0
