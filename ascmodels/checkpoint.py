@@ -1,0 +1,252 @@
+"""The run folder: what made a run, its curves, and checkpoints that are written aside and then published whole."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from ascschemas.base import Frozen
+from ascschemas.problems import Difference, RunError, differences
+from ascschemas.run import Environment, EpochRecord, Finished, Progress, RunData, Session
+from ascschemas.training import TrainingRecipe
+
+CONFIG, DATA, ENVIRONMENT, FINISHED = "config.json", "data.json", "environment.json", "finished.json"
+CURVES, PROGRESS, CHECKPOINTS, LOCK = "curves.csv", "progress.json", "checkpoints", ".lock"
+
+Value = TypeVar("Value", bound=Frozen)
+
+
+class RunFolder:
+    """A run on disk.
+
+    ::
+
+        config.json  data.json  environment.json      what made it
+        curves.csv  curves.png                        how it went
+        checkpoints/0007/{weights.safetensors, state.pt, progress.json}
+        finished.json                                 written last
+
+    Checkpoints of the last and of the selected epoch are kept.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Raises
+    ------
+    RunError
+        When it is no run folder, or a file of it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.recipe = read(self.path / CONFIG, TrainingRecipe)
+        self.data = read(self.path / DATA, RunData)
+
+    @property
+    def finished(self) -> Finished | None:
+        """How the run ended; None while it has not."""
+        file = self.path / FINISHED
+        return read(file, Finished) if file.is_file() else None
+
+    def progress(self) -> Progress:
+        """How far the run has come: the progress of its last checkpoint."""
+        last = max(self.epochs(), default=0)
+        return read(self.checkpoint(last) / PROGRESS, Progress) if last else Progress()
+
+    def epochs(self) -> list[int]:
+        """Epochs that have a checkpoint."""
+        found = (p.name for p in (self.path / CHECKPOINTS).glob("[0-9]*"))
+        return sorted(int(name) for name in found if name.isdigit())
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The folder of an epoch's checkpoint."""
+        return self.path / CHECKPOINTS / f"{epoch:04d}"
+
+    def publish(self, progress: Progress, write: Callable[[Path], None]) -> None:
+        """Publish the checkpoint of the epoch that ``progress`` ends with, and drop those no longer needed.
+
+        Parameters
+        ----------
+        progress : Progress
+            Records of all epochs so far.
+        write : callable
+            Writes weights and state into the folder it is given.
+
+        Raises
+        ------
+        RunError
+            When the disk refuses; what was published before stays.
+        """
+        final = self.checkpoint(progress.epoch)
+        aside = final.with_name(f".{final.name}.partial")
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            write(aside)
+            (aside / PROGRESS).write_text(progress.model_dump_json(indent=1), encoding="utf-8")
+            for path in (*aside.iterdir(), aside):
+                _sync(path)
+            aside.rename(final)
+            _sync(final.parent)
+            _write(self.path / CURVES, _csv(progress))
+        except OSError as error:
+            raise self._cannot_write(error, progress.epoch) from error
+        self._prune({progress.epoch, progress.selected})
+
+    def finish(self, finished: Finished) -> Finished:
+        """Write down that training is over."""
+        _write(self.path / FINISHED, finished.model_dump_json(indent=1))
+        return finished
+
+    def _prune(self, kept: set[int]) -> None:
+        for epoch in set(self.epochs()) - kept:
+            shutil.rmtree(self.checkpoint(epoch), ignore_errors=True)
+
+    def _cannot_write(self, error: OSError, epoch: int) -> RunError:
+        return RunError(
+            f"The checkpoint of epoch {epoch} cannot be written to {self.path}: {error.strerror or error}.",
+            todo="Make room or mend the disk, then run the same command with --resume: earlier checkpoints are kept.",
+        )
+
+
+@contextmanager
+def open_run(
+    path: Path, recipe: TrainingRecipe, data: RunData, session: Session, *, resume: bool
+) -> Iterator[RunFolder]:
+    """Open a run folder for training, alone: a new one, or one to go on with.
+
+    Raises
+    ------
+    RunError
+        When the folder holds something else, another process trains in it, it was not asked to go on, or it was made
+        from another recipe or other data (the differing fields are named).
+    """
+    _require_ours(path)
+    with _alone(path):
+        if (path / DATA).is_file():
+            folder = RunFolder(path)
+            _require_same(folder, recipe, data)
+            _require_consent(folder, resume)
+        else:
+            _write(path / CONFIG, recipe.model_dump_json(indent=1))
+            _write(path / DATA, data.model_dump_json(indent=1))  # last: with it, the folder is a run
+            folder = RunFolder(path)
+        if not folder.finished:
+            _remember(path / ENVIRONMENT, session)
+        yield folder
+
+
+def read(file: Path, model: type[Value]) -> Value:
+    """A file of a run folder, checked.
+
+    Raises
+    ------
+    RunError
+        When it is missing or does not hold what it should.
+    """
+    try:
+        return model.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"{file.parent} is not a run folder: {file.name} cannot be read ({error.strerror}).",
+            todo="Give the folder that `ascmodels fit ... --out` made.",
+        ) from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"])) or "file"
+        found = Difference(field=field, expected=problem["msg"], found="otherwise")
+        raise RunError(
+            f"{file} is damaged, or was written by another version.",
+            differences=[found],
+            todo="Restore it from a copy, or train again into a new folder.",
+        ) from error
+
+
+def _require_ours(path: Path) -> None:
+    """Make the folder, or accept one that is empty or a run's."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        inside = {p.name for p in path.iterdir()}
+    except OSError as error:
+        raise RunError(f"No run can be kept in {path}: {error.strerror}.", todo="Choose another --out.") from error
+    if inside and not inside & {CONFIG, DATA, LOCK}:
+        raise RunError(f"{path} exists and is not a run folder.", todo="Choose another --out; nothing was touched.")
+
+
+def _require_same(folder: RunFolder, recipe: TrainingRecipe, data: RunData) -> None:
+    there, asked = folder.recipe.hyper_parameters, recipe.hyper_parameters
+    other = [*differences(asked, there), *differences(_identity(data), _identity(folder.data), "data")]
+    if other:
+        raise RunError(
+            f"{folder.path} holds a run that was made from something else.",
+            differences=other,
+            todo="Repeat the command that started it with --resume, or choose another --out.",
+        )
+
+
+def _require_consent(folder: RunFolder, resume: bool) -> None:
+    if not resume and not folder.finished and folder.epochs():
+        raise RunError(
+            f"{folder.path} holds an unfinished run: {folder.progress().epoch} of {folder.recipe.epochs} epochs.",
+            todo="Add --resume to go on with it, or choose another --out.",
+        )
+
+
+def _identity(data: RunData) -> dict[str, object]:
+    """What makes two runs train on the same clips; a store may move."""
+    return data.model_dump(mode="json", include={"digest", "split", "classes", "clips", "held_off"})
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the kernel takes back when this process ends."""
+    with (path / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"Another process is training in {path}.", todo="Wait for it, stop it, or choose another --out."
+            ) from None
+        yield
+
+
+def _remember(file: Path, session: Session) -> None:
+    before = read(file, Environment).sessions if file.is_file() else ()
+    _write(file, Environment(sessions=(*before, session)).model_dump_json(indent=1))
+
+
+def _csv(progress: Progress) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(EpochRecord.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(json.loads(row.model_dump_json()) for row in progress.rows)
+    return text.getvalue()
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file aside and put it into place, so that nobody ever reads half of it."""
+    aside = file.with_name(f".{file.name}.partial")
+    aside.write_text(text + "\n" * (not text.endswith("\n")), encoding="utf-8")
+    _sync(aside)
+    aside.replace(file)
+    _sync(file.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

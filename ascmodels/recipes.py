@@ -1,0 +1,176 @@
+"""Training recipes completed and changed: plug-in parameters checked, defaults written out, ``--set`` applied."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from ascmodels.documents import plain
+from ascmodels.families.base import Family
+from ascmodels.refusals import refusal
+from ascmodels.trainers.base import Trainer
+from ascschemas import plugins
+from ascschemas.base import Frozen, Parameters
+from ascschemas.problems import RecipeError, UnknownName, nearest
+from ascschemas.training import TrainingRecipe
+
+SLOTS = {"family": "ascmodels.families", "trainer": "ascmodels.trainers"}
+"""Fields filled by plug-ins, and their entry-point tables."""
+SAID = ("name", "title", "sources", "claims")
+"""Fields that describe a recipe and cannot be set from the command line."""
+COMMAND_LINE = "command line"
+"""Source of a value that was set there."""
+
+
+def resolve(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe with every default written out, its plug-in parameters checked, and a source for every value.
+
+    Raises
+    ------
+    RecipeError
+        When a plug-in refuses its parameters.
+    UnknownName
+        When no plug-in answers to a ``kind``.
+    """
+    full = recipe.model_copy(update={slot: _completed(slot, getattr(recipe, slot)) for slot in SLOTS})
+    sources = {path: recipe.sources.get(path, "default") for path in full.hyper_parameters}
+    return full.model_copy(update={"sources": sources})
+
+
+def family(recipe: TrainingRecipe) -> Family:
+    """The model family of a recipe, its parameters checked."""
+    made = _plugin("family", recipe.family)
+    assert isinstance(made, Family)
+    return made
+
+
+def trainer(recipe: TrainingRecipe) -> Trainer:
+    """The trainer of a recipe, its parameters checked."""
+    made = _plugin("trainer", recipe.trainer)
+    assert isinstance(made, Trainer)
+    return made
+
+
+def validated(values: Mapping[str, Any], where: str) -> TrainingRecipe:
+    """A training recipe from plain values.
+
+    Raises
+    ------
+    RecipeError
+        With every problem, by dotted path; unknown keys come with the nearest known one.
+    """
+    try:
+        return TrainingRecipe.model_validate(values)
+    except ValidationError as error:
+        raise refusal(
+            error,
+            what=f"{where} is not a training recipe.",
+            todo="Correct these values; `ascmodels papers show nguyen2020` prints a whole recipe.",
+            known=[*_paths(TrainingRecipe)],
+        ) from None
+
+
+def override(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRecipe:
+    """Apply ``--set key=value`` to a recipe and complete it.
+
+    A new ``kind`` keeps the values that both kinds know and takes defaults for the rest. What was set has the source
+    ``command line``.
+
+    Parameters
+    ----------
+    recipe : TrainingRecipe
+        The recipe to change.
+    settings : sequence of str
+        ``key=value`` with dotted keys; values are read as YAML, and ``none`` is no value.
+
+    Raises
+    ------
+    RecipeError, UnknownName
+        When a key is unknown (the nearest are suggested), or a value is refused.
+    """
+    full = resolve(recipe)
+    values = full.model_dump(mode="json")
+    pairs = sorted((_pair(s) for s in settings), key=lambda pair: not pair[0].endswith("kind"))  # kinds first
+    for key, value in pairs:
+        _change(values, key, value)
+    values["sources"] = {k: v for k, v in full.sources.items() if v != "default"}
+    values["sources"] |= {key: COMMAND_LINE for key, _ in pairs}
+    return resolve(validated(values, f"{recipe.name} with {', '.join(k for k, _ in pairs) or 'nothing'} set"))
+
+
+def _change(values: dict[str, Any], key: str, value: Any) -> None:
+    known = sorted({*_paths(TrainingRecipe), *_plugin_paths(values)} - {*SAID, *SLOTS})
+    if key not in known:
+        raise UnknownName(f"There is nothing called {key!r} to set: {nearest(key, known)}", todo="Name one of these.")
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    place[last] = value
+    if last == "kind":
+        _forget_strangers(place, _fields(parents[-1], value))
+
+
+def _forget_strangers(place: dict[str, Any], fields: set[str]) -> None:
+    for stranger in set(place) - fields - {"kind"}:
+        del place[stranger]
+
+
+def _fields(slot: str, kind: Any) -> set[str]:
+    """Parameters of a kind of family, trainer, objective, optimiser or schedule."""
+    if slot in SLOTS:
+        return set(plugins.load(SLOTS[slot], str(kind)).model_fields)
+    models = _models(TrainingRecipe.model_fields[slot].annotation)
+    return {name for m in models if m.model_fields["kind"].default == kind for name in m.model_fields}
+
+
+def _plugin_paths(values: Mapping[str, Any]) -> Iterator[str]:
+    for slot in SLOTS:
+        yield from (f"{slot}.{name}" for name in _fields(slot, values[slot]["kind"]))
+
+
+def _pair(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise RecipeError(f"{setting!r} sets nothing.", todo="Write --set key=value, such as --set epochs=5.")
+    value = plain(text, key)
+    return key.strip(), None if value == "none" else value
+
+
+def _completed(slot: str, parameters: Parameters) -> Parameters:
+    made = _plugin(slot, parameters)
+    return Parameters.model_validate({"kind": parameters.kind, **made.model_dump(mode="json")})
+
+
+def _plugin(slot: str, parameters: Parameters) -> Frozen:
+    model: type[Frozen] = plugins.load(SLOTS[slot], parameters.kind)
+    try:
+        return model.model_validate(parameters.values())
+    except ValidationError as error:
+        raise refusal(
+            error,
+            what=f"The {slot} {parameters.kind} does not accept these parameters.",
+            todo="Correct these values, or leave them out for the defaults.",
+            known=[f"{slot}.{name}" for name in model.model_fields],
+            prefix=f"{slot}.",
+        ) from None
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted path that some recipe may have."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for inner in _models(field.annotation):
+            yield from _paths(inner, f"{prefix}{name}.")
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The schemas that a field may hold: itself, or the members of its union."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [m for a in get_args(annotation) for m in _models(a)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -1,0 +1,54 @@
+"""What pydantic refuses, said in four parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from ascschemas.problems import Difference, RecipeError, nearest
+
+UNIONS = ("objective", "optimiser", "schedule")
+"""Fields whose ``kind`` pydantic puts into an error's path; nobody wrote it there."""
+
+
+def refusal(
+    error: ValidationError, *, what: str, todo: str, known: Iterable[str] = (), prefix: str = ""
+) -> RecipeError:
+    """Turn every problem that pydantic found into one error.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What pydantic raised.
+    what, todo : str
+        First and last part of the message.
+    known : iterable of str
+        Legal dotted paths, to suggest the nearest for an unknown one.
+    prefix : str
+        Put before every path.
+    """
+    paths = list(known)
+    rows = [
+        Difference(
+            field=path, expected=_expected(problem["type"], problem["msg"], path, paths), found=_found(problem["input"])
+        )
+        for problem in error.errors(include_url=False)
+        for path in [prefix + _path(problem["loc"])]
+    ]
+    return RecipeError(what, todo=todo, differences=rows)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    kept = [str(part) for i, part in enumerate(location) if i != 1 or location[0] not in UNIONS]
+    return ".".join(kept) or "as a whole"
+
+
+def _expected(kind: str, message: str, path: str, known: list[str]) -> str:
+    if kind == "extra_forbidden":
+        return f"no such key; {nearest(path, known)}" if known else "no such key"
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _found(value: object) -> str:
+    return "what is written there" if isinstance(value, dict | list | tuple) else repr(value)

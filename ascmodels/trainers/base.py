@@ -1,0 +1,69 @@
+"""What a trainer promises: from a task to a run, and from a run to something that scores features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ascmodels.checkpoint import RunFolder
+from ascmodels.data import Feed
+from ascmodels.normalise import Bands
+from ascmodels.sides import Sides
+from ascmodels.watching import Watcher
+from ascschemas.base import Frozen
+from ascschemas.layout import Layout
+from ascschemas.run import Finished, RunData
+from ascschemas.training import TrainingRecipe
+
+Scorer = Callable[[Tensor], Tensor]
+"""Features as stored ``(B, C, F, T)`` -> class probabilities ``(B, K)`` on the CPU, float32, rows that sum to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Everything that training needs; nothing of it is global."""
+
+    recipe: TrainingRecipe
+    """What to do, every default written out."""
+    layout: Layout
+    """Axes of one clip's features."""
+    data: RunData
+    """Which store, split and classes."""
+    sides: Sides
+    """The clips."""
+    feed: Feed
+    """Where batches come from."""
+    statistics: tuple[Bands, Bands]
+    """Mean and deviation per band over the training side."""
+    device: torch.device
+    """Where to compute."""
+    folder: RunFolder
+    """Where checkpoints go, open for writing."""
+    watch: Watcher = field(default_factory=Watcher)
+    """Who is told."""
+
+
+class Trainer(Frozen, ABC):
+    """A way to train: a frozen, closed pydantic model whose fields are its options.
+
+    Register the class in the entry-point table ``ascmodels.trainers``; ``ascmodels.testing.trainers`` holds the tests
+    that it must pass.
+    """
+
+    @abstractmethod
+    def fit(self, task: Task) -> Finished:
+        """Train from where the run folder stands to the end, publishing a checkpoint after each epoch.
+
+        Raises
+        ------
+        RunError
+            When training cannot go on; the last good checkpoint is kept.
+        """
+
+    @abstractmethod
+    def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
+        """What a published epoch of a run has learnt; it needs the run folder and nothing else."""

@@ -1,0 +1,41 @@
+"""Why training cannot go on, in four parts."""
+
+from __future__ import annotations
+
+from ascmodels.data import Batch
+from ascmodels.trainers.base import Task
+from ascschemas.problems import Difference, RunError
+from ascschemas.run import Progress
+
+
+def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: Batch | None = None) -> RunError:
+    """A loss that is NaN or infinite: the features' fault if they are not finite themselves, else the step's."""
+    bad = _damaged(batch) if batch else []
+    rows = [Difference(field="loss", expected="a finite number", found=str(loss))]
+    rows += [Difference(field=f"clip {c}", expected="finite features", found="NaN or infinity") for c in bad[:3]]
+    todo = "Lower the learning rate, such as --set optimiser.lr=0.1, and train into a new folder."
+    return RunError(
+        f"Training in {task.folder.path} has diverged in {where}. {kept(progress)}",
+        differences=rows,
+        todo=f"Run `ascfeat verify {task.data.store}`: the store is damaged." if bad else todo,
+    )
+
+
+def out_of_memory(task: Task, progress: Progress) -> RunError:
+    """A device whose memory does not hold a batch."""
+    size = task.recipe.batch_size
+    return RunError(
+        f"A batch of {size} clips does not fit into the memory of {task.device}. {kept(progress)}",
+        todo=f"Train with --set batch_size={max(1, size // 2)} into a new folder, or on a larger device.",
+    )
+
+
+def _damaged(batch: Batch) -> list[int]:
+    """Clips of a batch whose own features are not finite."""
+    finite = batch.features.flatten(1).isfinite().all(dim=1)
+    return [int(c) for c in batch.clips[~finite.numpy()]]
+
+
+def kept(progress: Progress) -> str:
+    """Which checkpoint there is."""
+    return f"The checkpoint of epoch {progress.epoch} is kept." if progress.epoch else "No epoch had finished."

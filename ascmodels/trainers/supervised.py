@@ -1,0 +1,224 @@
+"""The trainer ``supervised``: a written-out torch loop from batches to weights, repeatable and resumable."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ascmodels import recipes
+from ascmodels.augment import augment
+from ascmodels.checkpoint import RunFolder
+from ascmodels.data import Batch, shuffled
+from ascmodels.devices import repeatable
+from ascmodels.normalise import Bands, Model, Normaliser, identity
+from ascmodels.objectives import Loss, objective, probabilities
+from ascmodels.optimisers import Schedule, optimiser, schedule
+from ascmodels.randomness import generator, torch_seeded
+from ascmodels.selection import after, monitored, stale
+from ascmodels.trainers.base import Scorer, Task, Trainer
+from ascmodels.trainers.failure import not_finite, out_of_memory
+from ascmodels.watching import Moment
+from ascmodels.weights import load_state, load_weights, save_state, save_weights
+from ascschemas.layout import Layout
+from ascschemas.run import EpochRecord, Finished, Progress
+from ascschemas.training import TrainingRecipe
+
+
+class Supervised(Trainer):
+    """Gradient descent on labelled clips, in float32.
+
+    Every random draw comes from ``(seed, epoch)`` or ``(seed, epoch, batch)``, so a resumed run needs no generator
+    state and ends, on a CPU with the same number of threads, with the same bits as an uninterrupted one.
+    """
+
+    channels_last: bool = True
+    """Keep maps as ``(B, F, T, C)`` in memory, which convolutions on CPUs and tensor cores are faster with."""
+
+    def fit(self, task: Task) -> Finished:
+        """Train to the last epoch, or until early stopping."""
+        with repeatable():
+            parts, progress = self._start(task)
+            for epoch in range(progress.epoch + 1, task.recipe.epochs + 1):
+                if stale(progress, task.recipe):
+                    break
+                try:
+                    progress = _epoch(task, parts, progress, epoch)
+                except torch.OutOfMemoryError:
+                    raise out_of_memory(task, progress) from None
+        return task.folder.finish(
+            Finished(
+                last=progress.epoch,
+                selected=progress.selected,
+                stopped="epochs" if progress.epoch == task.recipe.epochs else "early_stopping",
+            )
+        )
+
+    def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
+        """The network of an epoch behind a heated-up softmax, at the temperature it was trained with."""
+        model = self._model(folder.recipe, folder.data.header.layout, len(folder.data.classes)).eval()
+        load_weights(folder.checkpoint(epoch), model)
+        model.to(device)
+
+        def score(features: Tensor) -> Tensor:
+            with torch.inference_mode(), repeatable():
+                return probabilities(model(features.to(device)), folder.recipe.objective.temperature).cpu()
+
+        return score
+
+    def _start(self, task: Task) -> tuple[_Parts, Progress]:
+        model = self._model(task.recipe, task.layout, len(task.data.classes), task.statistics).to(task.device)
+        optim = optimiser(task.recipe.optimiser, model.network)
+        rate = schedule(task.recipe.schedule, optim, task.recipe.selection)
+        loss = objective(task.recipe.objective, len(task.data.classes), task.device)
+        parts, progress = _Parts(model, optim, rate, loss), task.folder.progress()
+        if progress.epoch:
+            parts.load(task.folder, progress.epoch)
+            task.watch.note(f"Going on after epoch {progress.epoch} of {task.recipe.epochs}.")
+        return parts, progress
+
+    def _model(
+        self, recipe: TrainingRecipe, layout: Layout, n_classes: int, statistics: tuple[Bands, Bands] | None = None
+    ) -> Model:
+        """A model with the run's own first weights; ``statistics`` come from its checkpoint where they are left out."""
+        with torch_seeded(recipe.seed, "weights", device=torch.device("cpu")):
+            network = recipes.family(recipe).build(layout, n_classes)
+        model = Model(Normaliser(*(statistics or identity(layout.shape))), network)
+        return _channels_last(model) if self.channels_last else model
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What changes while training."""
+
+    model: Model
+    optimiser: torch.optim.Optimizer
+    schedule: Schedule
+    loss: Loss
+
+    def save(self, folder: Path) -> None:
+        save_weights(folder, self.model)
+        save_state(folder, {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()})
+
+    def load(self, folder: RunFolder, epoch: int) -> None:
+        state = load_state(folder.checkpoint(epoch))
+        load_weights(folder.checkpoint(epoch), self.model)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the clips of an epoch so far."""
+
+    clips: int = 0
+    loss: float = 0.0
+    correct: int = 0
+
+    def plus(self, loss: float, logits: Tensor, labels: Tensor) -> _Sums:
+        n, right = len(logits), int((logits.argmax(1) == labels.argmax(1)).sum())
+        return _Sums(self.clips + n, self.loss + loss * n, self.correct + right)
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Loss and accuracy."""
+        return self.loss / self.clips, self.correct / self.clips
+
+
+def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progress:
+    """Train one epoch, score the watched side, publish the checkpoint."""
+    start = time.perf_counter()
+    lr = float(parts.optimiser.param_groups[0]["lr"])
+    sums = _train(task, parts, progress, epoch)
+    trained = time.perf_counter() - start
+    watched = _score(task, parts)
+    if watched and not math.isfinite(watched[0]):
+        raise not_finite(task, progress, f"epoch {epoch}, while scoring the watched side", watched[0])
+    loss, accuracy = sums.means
+    row = EpochRecord(
+        epoch=epoch,
+        loss=loss,
+        accuracy=accuracy,
+        watched_loss=watched[0] if watched else None,
+        watched_accuracy=watched[1] if watched else None,
+        lr=lr,
+        seconds=time.perf_counter() - start,
+        clips_per_second=sums.clips / trained,
+    )
+    parts.schedule.after_epoch(monitored(row, task.recipe))
+    progress = after(progress, row, task.recipe)
+    task.folder.publish(progress, parts.save)
+    task.watch.epoch(row, selected=progress.selected == epoch)
+    return progress
+
+
+def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> _Sums:
+    recipe, sums, start = task.recipe, _Sums(), time.perf_counter()
+    order = shuffled(task.sides.train, generator(recipe.seed, "order", epoch))
+    batches = math.ceil(len(order) / recipe.batch_size)
+    parts.model.train()
+    with torch_seeded(recipe.seed, "layers", epoch, device=task.device):
+        for number, batch in enumerate(task.feed.batches(order, recipe.batch_size), start=1):
+            loss, logits, labels = _step(task, parts, batch, (epoch, number))
+            if not math.isfinite(loss):
+                raise not_finite(task, progress, f"epoch {epoch}, batch {number} of {batches}", loss, batch)
+            sums = sums.plus(loss, logits, labels)
+            task.watch.batch(_moment(task, sums, epoch, number, batches, time.perf_counter() - start))
+    return sums
+
+
+def _step(task: Task, parts: _Parts, batch: Batch, counters: tuple[int, int]) -> tuple[float, Tensor, Tensor]:
+    """One gradient step: normalise, augment, descend."""
+    draw = generator(task.recipe.seed, "augmentation", *counters)
+    with torch.no_grad():
+        x = parts.model.normaliser(batch.features.to(task.device))
+        y = _labels(batch.targets.to(task.device), len(task.data.classes))
+        x, y = augment(x, y, task.recipe.augmentation, draw)
+    parts.optimiser.zero_grad(set_to_none=True)
+    logits = parts.model.network(x)
+    loss = parts.loss(logits, y)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parts.optimiser.step()
+    return float(loss.detach()), logits.detach(), y
+
+
+def _score(task: Task, parts: _Parts) -> tuple[float, float] | None:
+    """Loss and accuracy on the watched side, without augmentation; None where nothing is watched."""
+    clips, sums = task.sides.watched(task.recipe), _Sums()
+    parts.model.eval()
+    with torch.inference_mode():
+        for batch in task.feed.batches(clips, task.recipe.batch_size):
+            logits = parts.model(batch.features.to(task.device))
+            labels = _labels(batch.targets.to(task.device), len(task.data.classes))
+            sums = sums.plus(float(parts.loss(logits, labels)), logits, labels)
+    return sums.means if sums.clips else None
+
+
+def _channels_last(model: Model) -> Model:
+    laid: Model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return laid
+
+
+def _labels(targets: Tensor, n_classes: int) -> Tensor:
+    """One-hot labels, ``(B, K)``, float32."""
+    return one_hot(targets, n_classes).float()
+
+
+def _moment(task: Task, sums: _Sums, epoch: int, batch: int, batches: int, seconds: float) -> Moment:
+    loss, accuracy = sums.means
+    to_go = batches - batch + (task.recipe.epochs - epoch) * batches
+    return Moment(
+        epoch=epoch,
+        epochs=task.recipe.epochs,
+        batch=batch,
+        batches=batches,
+        loss=loss,
+        accuracy=accuracy,
+        clips_per_second=sums.clips / seconds,
+        seconds_left=seconds / batch * to_go,
+    )

@@ -1,0 +1,160 @@
+"""From a store and a training recipe to a run: the task is prepared, the folder opened, the trainer set to work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ascmodels import recipes
+from ascmodels.checkpoint import open_run
+from ascmodels.data import Place, Placement, feed, placed
+from ascmodels.devices import choose, session
+from ascmodels.normalise import Bands, band_statistics, identity
+from ascmodels.report import draw_curves
+from ascmodels.sides import Sides, divide
+from ascmodels.source import FeatureSource
+from ascmodels.trainers.base import Task
+from ascmodels.watching import Watcher
+from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch
+from ascschemas.run import Finished, RunData
+from ascschemas.training import TrainingRecipe
+
+
+def train(
+    recipe: TrainingRecipe,
+    source: FeatureSource,
+    out: Path,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    placement: Placement = "auto",
+    resume: bool = False,
+    watch: Watcher | None = None,
+) -> Finished:
+    """Train a model from a sealed store into a run folder.
+
+    Parameters
+    ----------
+    recipe : TrainingRecipe
+        From ``ascmodels.papers.load``.
+    source : FeatureSource
+        A sealed store, from ``ascfeat.store.open_store``.
+    out : Path
+        The run folder. A finished one made from the same things is left as it is.
+    split : str, optional
+        The split; the store's only one by default.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    placement : str
+        ``ram``, ``stream``, or ``auto`` for memory where the clips fit.
+    resume : bool
+        Go on with an unfinished run.
+    watch : Watcher, optional
+        Who is told how it goes.
+
+    Returns
+    -------
+    Finished
+        The last and the selected epoch.
+
+    Raises
+    ------
+    RecipeError, StoreError, RunError
+        When this cannot be trained, before anything is computed; or when training cannot go on.
+    """
+    recipe = recipes.resolve(recipe)
+    trainer, target, watch = recipes.trainer(recipe), choose(device), watch or Watcher()
+    require(recipe, source)
+    split = split or only_split(source)
+    sides = divide(source, split, recipe)
+    data = describe(source, split, sides, recipe)
+    clips = np.concatenate([sides.train, sides.watched(recipe)])
+    place = placed(source, len(clips), placement)
+    with open_run(out, recipe, data, session(target, place), resume=resume) as folder:
+        if folder.finished:
+            watch.note(f"{out} is finished: nothing to do.")
+            return folder.finished
+        watch.note(_forecast(data, place, target.type))
+        task = Task(
+            recipe=recipe,
+            layout=source.layout,
+            data=data,
+            sides=sides,
+            feed=feed(source, clips, data.classes, place),
+            statistics=statistics(recipe, source, sides),
+            device=target,
+            folder=folder,
+            watch=watch,
+        )
+        finished = trainer.fit(task)
+        draw_curves(folder.progress(), recipe, out / "curves.png")
+    return finished
+
+
+def require(recipe: TrainingRecipe, source: FeatureSource) -> None:
+    """Refuse a store that is unfinished, or was made by another feature recipe than training expects.
+
+    Raises
+    ------
+    StoreError
+        When the store is not sealed.
+    StoreMismatch
+        When its recipe has another name.
+    """
+    if source.seal is None:
+        raise StoreError(
+            f"{source.path} is not finished: it has no seal.",
+            todo=f"Finish it with `ascfeat extract --recipe {source.header.recipe.name} <dataset>`.",
+        )
+    found = source.header.recipe.name
+    if found != recipe.features:
+        raise StoreMismatch(
+            f"{source.path} does not hold the features that {recipe.name} is trained from.",
+            differences=[Difference(field="recipe", expected=recipe.features, found=found)],
+            todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>`, or --set features={found}.",
+        )
+
+
+def only_split(source: FeatureSource) -> str:
+    """The split of a store that has one.
+
+    Raises
+    ------
+    RunError
+        When it has none, or several.
+    """
+    names = source.header.splits
+    if len(names) != 1:
+        raise RunError(
+            f"{source.path} has {len(names)} splits: {', '.join(names) or 'none'}.",
+            todo="Name one with --split." if names else "Add a split to the dataset and extract again.",
+        )
+    return names[0]
+
+
+def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRecipe) -> RunData:
+    """What the run folder says of its data."""
+    assert source.seal is not None
+    named = {s: len(getattr(sides, s)) for s in ("train", "validation", "test", "excluded")}
+    return RunData(
+        store=str(source.path.resolve()),
+        header=source.header,
+        digest=source.seal.digest,
+        split=split,
+        classes=tuple(sorted({source.labels[c] for c in sides.train})),
+        clips=named,
+        held_off=sides.held_off,
+        normalisation=f"per band over the {len(sides.train)} training clips of {split}" if recipe.normalise else "none",
+    )
+
+
+def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> tuple[Bands, Bands]:
+    """Mean and deviation per band that the recipe normalises with."""
+    return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout.shape)
+
+
+def _forecast(data: RunData, place: Place, device: str) -> str:
+    counts = ", ".join(f"{n} {side}" for side, n in data.clips.items() if n)
+    where = "memory" if place == "ram" else "the store, batch by batch"
+    return f"{counts} clips of {data.header.dataset} ({data.split}); features from {where}; on {device}."

@@ -1,0 +1,56 @@
+"""Weights and training state on disk: the door to safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ascschemas.problems import RunError
+
+WEIGHTS, STATE = "weights.safetensors", "state.pt"
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """Write a model's parameters and buffers, contiguous and on the CPU."""
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Fill a model with saved weights.
+
+    Raises
+    ------
+    RunError
+        When the file is missing or damaged, or holds the weights of another architecture.
+    """
+    file = folder / WEIGHTS
+    try:
+        model.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(f"{file} cannot be loaded: {error}", todo="Restore it from a copy, or train again.") from error
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write the state of optimiser and schedule: tensors, numbers and words only."""
+    torch.save(state, folder / STATE)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read such a state; nothing in the file can run code.
+
+    Raises
+    ------
+    RunError
+        When it is missing or damaged.
+    """
+    file = folder / STATE
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn pickle raises whatever its bytes lead to
+        raise RunError(f"{file} cannot be loaded: {error}", todo="Restore it from a copy, or train again.") from error
+    return state

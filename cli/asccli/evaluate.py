@@ -1,0 +1,79 @@
+"""``ascmodels evaluate``: score a run on its test side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asccli.fit import DEVICE
+from asccli.learning import say
+from asccli.output import console, table
+
+if TYPE_CHECKING:
+    from ascfeat.store import Store
+    from ascmodels.checkpoint import RunFolder
+    from ascschemas.report import Report, Score
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--features", type=click.Path(path_type=Path), help="Folder of the feature stores, where they have moved."
+)
+@DEVICE
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def evaluate(run: Path, features: Path | None, device: str, as_json: bool) -> None:
+    """Score the run folder RUN per class, device and city, and write report.json, report.md and confusion.png."""
+    from ascmodels import report as reports
+    from ascmodels.checkpoint import RunFolder
+    from ascmodels.evaluate import evaluate as scored
+
+    report = scored(run, _store(RunFolder(run), features), device=device)
+    files = reports.write(report, run)
+    if as_json:
+        click.echo(report.model_dump_json(indent=1))
+        return
+    _show(report)
+    say(f"\nWritten: {', '.join(str(f) for f in files)}")
+
+
+def _store(folder: RunFolder, features: Path | None) -> Store:
+    from ascfeat.store import open_store, store_path
+
+    header = folder.data.header
+    moved = features and store_path(features, header.dataset, header.recipe.name)
+    return open_store(moved or Path(folder.data.store))
+
+
+def _show(report: Report) -> None:
+    from ascmodels.report import percent
+
+    best, last = report.selected, report.last
+    say(f"{report.provenance.recipe} on {report.provenance.dataset}, {report.provenance.split}")
+    say(f"{percent(report.headline_accuracy)} %: {report.headline}")
+    say(f"{report.selection} Reported: epoch {best.epoch}.")
+    _groups("overall", [best.overall], [last.overall], last.epoch)
+    _groups("class", best.classes, last.classes, last.epoch)
+    _groups("device", best.devices, last.devices, last.epoch)
+    _groups("city", best.cities, last.cities, last.epoch)
+    if report.unscored:
+        say(f"\nNot scored, for they hold no values: {len(report.unscored)} clips (report.md names them).")
+    rows = [(f"{c.claim.scope} {c.claim.group}", c.claim.value, percent(c.ours), c.remark) for c in report.claims]
+    if rows:
+        console().print(table("\npublished beside ours, %", ["of", "published", "ours", "remark"], rows))
+
+
+def _groups(kind: str, selected: Sequence[Score], last: Sequence[Score], epoch: int) -> None:
+    from ascmodels.report import interval, percent
+
+    if not selected:
+        return
+    rows = [
+        (s.name, percent(s.accuracy), interval(s), f"{s.correct}/{s.total}", percent(e.accuracy))
+        for s, e in zip(selected, last, strict=True)
+    ]
+    console().print()
+    console().print(table("", [kind, "accuracy, %", "95 % interval", "clips", f"epoch {epoch}, %"], rows))

@@ -1,0 +1,109 @@
+"""``ascmodels fit``: train a paper's model from a feature store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asccli.extract import FEATURES
+from asccli.learning import learning_watcher, say
+
+if TYPE_CHECKING:
+    from ascfeat.store import Store
+
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1 …")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--split", help="Split of the dataset; its only one where absent.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value, such as epochs=5.")
+@FEATURES
+@DEVICE
+@click.option("--seed", type=click.IntRange(min=0), help="What every random draw comes from; short for --set seed=N.")
+@click.option("--select", type=click.Choice(["validation", "test", "last"]), help="Side whose score picks the epoch.")
+@click.option("--trainer", metavar="NAME", help="Trainer; short for --set trainer.kind=NAME.")
+@click.option("--placement", type=click.Choice(["auto", "ram", "stream"]), default="auto", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
+def fit(
+    name: str,
+    dataset: Path | None,
+    out: Path,
+    split: str | None,
+    settings: tuple[str, ...],
+    features: Path,
+    device: str,
+    seed: int | None,
+    select: str | None,
+    trainer: str | None,
+    placement: str,
+    resume: bool,
+) -> None:
+    """Train the paper NAME (or a YAML file) on the features of DATASET, into the folder --out.
+
+    Only DATASET's name is used, to find FEATURES/<dataset>/<recipe>.zarr; it may be left out where FEATURES holds one
+    such store. `ascmodels papers show NAME` lists what --set can change.
+    """
+    from ascmodels import papers, recipes
+    from ascmodels.training import train
+
+    short = {"seed": seed, "selection.side": select, "trainer.kind": trainer}
+    asked = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    recipe = recipes.override(papers.load(name), asked)
+    store = find_store(features, dataset, recipe.features)
+    with _interruptible(out), learning_watcher() as watch:
+        done = train(
+            recipe,
+            store,
+            out,
+            split=split,
+            device=device,
+            placement=placement,  # type: ignore[arg-type]  # click has checked it
+            resume=resume,
+            watch=watch,
+        )
+    say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
+
+
+def find_store(features: Path, dataset: Path | None, recipe: str) -> Store:
+    """The sealed store of a dataset and a feature recipe.
+
+    Raises
+    ------
+    StoreError
+        When there is none (with the command that makes it), or several and none was named.
+    """
+    from ascfeat.store import find_stores, open_store, store_path
+    from ascschemas.problems import StoreError
+
+    found = find_stores(features, recipe)
+    if dataset is None and len(found) == 1:
+        return open_store(found[0])
+    make = f"ascfeat extract --recipe {recipe} {dataset or '<dataset>'} --features {features}"
+    if dataset is None:
+        names = ", ".join(p.parent.name for p in found) or "none"
+        raise StoreError(
+            f"{features} holds {len(found)} stores of {recipe}: {names}.",
+            todo="Name the dataset." if found else f"Make one with `{make}`.",
+        )
+    path = store_path(features, dataset.resolve().name, recipe)
+    if path not in found:
+        raise StoreError(f"There is no store of {recipe} for {dataset}: {path}.", todo=f"Make it with `{make}`.")
+    return open_store(path)
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    """Say where an interrupted run stands, and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Stopped. Finished epochs are kept in {out}; the same command with --resume goes on after them.", err=True)
+        sys.exit(130)

@@ -1,0 +1,98 @@
+"""What a run folder says of itself: its data, its environment, its progress, and how it ended."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ascschemas.base import Frozen
+from ascschemas.store import StoreHeader
+from ascschemas.units import Count, Digest, Name, Size
+
+
+class RunData(Frozen):
+    """``data.json``: which clips of which store the run trains on."""
+
+    store: str
+    """Where the store lay; it may have moved since, its digest tells."""
+    header: StoreHeader
+    """The store's description, enough to make the same features from audio again."""
+    digest: Digest
+    """Digest of the store's seal."""
+    split: Name
+    """Name of the split."""
+    classes: tuple[str, ...]
+    """Labels in alphabetical order; the network's outputs are in this order."""
+    clips: dict[str, Count]
+    """Clips on each side (``train``, ``validation``, ``test``), and those left out (``excluded``)."""
+    held_off: tuple[str, ...]
+    """What was split off the training side for validation: locations, or segments where the dataset names none."""
+    normalisation: str
+    """Where the normalisation's statistics come from, in words."""
+
+
+class Session(Frozen):
+    """One start of the program on a run; a resumed run has several."""
+
+    device: str
+    """Where the network was trained."""
+    threads: Size
+    """Threads of torch; results on a CPU repeat bit for bit only with the same number."""
+    placement: str
+    """Where features were read from during training: ``ram`` or ``stream``."""
+    platform: str
+    """Operating system and processor."""
+    software: dict[str, str]
+    """Versions of the software that can change a value."""
+
+
+class Environment(Frozen):
+    """``environment.json``: what the run was computed with."""
+
+    sessions: tuple[Session, ...]
+    """Every start of the program, in order."""
+
+
+class EpochRecord(Frozen):
+    """One line of ``curves.csv``."""
+
+    epoch: Size
+    """The epoch, counted from 1."""
+    loss: float
+    """Mean training loss over the epoch's batches, augmentation included."""
+    accuracy: float
+    """Share of training clips whose largest output is their largest (mixed) label."""
+    watched_loss: float | None = None
+    """Mean loss on the watched side; none where nothing is watched."""
+    watched_accuracy: float | None = None
+    """Accuracy on the watched side; none where nothing is watched."""
+    lr: float
+    """Learning rate of the epoch."""
+    seconds: float
+    """Duration of the epoch, scoring included."""
+    clips_per_second: float
+    """Training clips a second, scoring not included."""
+
+
+class Progress(Frozen):
+    """``progress.json`` of a checkpoint: how far the run has come."""
+
+    rows: tuple[EpochRecord, ...] = ()
+    """One record per finished epoch."""
+    selected: Count = 0
+    """The epoch whose weights are the result so far; 0 before the first."""
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.rows)
+
+
+class Finished(Frozen):
+    """``finished.json``: written last, when training is over."""
+
+    last: Size
+    """The last epoch."""
+    selected: Size
+    """The epoch whose weights are the result."""
+    stopped: Literal["epochs", "early_stopping"]
+    """What ended training."""
