@@ -8,14 +8,25 @@ from pathlib import Path
 
 from ascschemas.base import Frozen
 from ascschemas.dataset import Manifest
+from ascschemas.findings import CheckReport
 from ascschemas.recipe import FeatureRecipe
+from ascschemas.report import Report
+from ascschemas.run import Environment, Finished, Progress, RunData
 from ascschemas.store import Seal, StoreHeader, UnitRecord
+from ascschemas.training import TrainingRecipe
 
 DOCUMENTS: dict[str, type[Frozen]] = {
+    "check_report": CheckReport,
     "feature_recipe": FeatureRecipe,
     "manifest": Manifest,
+    "report": Report,
+    "run_data": RunData,
+    "run_environment": Environment,
+    "run_finished": Finished,
+    "run_progress": Progress,
     "seal": Seal,
     "store_header": StoreHeader,
+    "training_recipe": TrainingRecipe,
     "unit_record": UnitRecord,
 }
 """What is written to disk or shared, by the name of its schema's file."""
