@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 
@@ -49,7 +48,9 @@ def posix(path: str) -> str:
     >>> posix(r"audio\\a.wav"), posix("./audio//a.wav"), posix("../a.wav")
     ('audio/a.wav', 'audio/a.wav', '../a.wav')
     """
-    return PurePosixPath(path.replace("\\", "/")).as_posix()
+    clean = path.replace("\\", "/")
+    parts = [part for part in clean.split("/") if part not in ("", ".")]  # pathlib takes seconds for 20,000 clips
+    return "/" * clean.startswith("/") + "/".join(parts)
 
 
 def safe_name(name: str) -> str:
@@ -159,15 +160,17 @@ def _repeated(sides: Sequence[ListedSide]) -> Iterable[str]:
 
 
 def _outside(path: str, where: str) -> Difference:
-    return Difference(field=where, expected="a file inside the dataset folder", found=_shown(path) or "nothing")
+    return Difference(field=_shown(where), expected="a file inside the dataset folder", found=_shown(path) or "nothing")
 
 
 def _again(clip: str, where: str, first: str) -> Difference:
-    return Difference(field=where, expected="every file once", found=f"{_shown(clip)} again, after {first}")
+    return Difference(
+        field=_shown(where), expected="every file once", found=f"{_shown(clip)} again, after {_shown(first)}"
+    )
 
 
 def _unknown(path: str, where: str) -> Difference:
-    return Difference(field=where, expected="a clip of the dataset", found=_shown(path) or "nothing")
+    return Difference(field=_shown(where), expected="a clip of the dataset", found=_shown(path) or "nothing")
 
 
 def _shown(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 from ascfeat.datasets.folds import made_folds
@@ -45,7 +44,8 @@ def tau_name(path: str) -> TauName | None:
     >>> tau_name("audio/17.wav") is None
     True
     """
-    stem = PurePosixPath(path).stem
+    file = path.rpartition("/")[2]
+    stem = file.rpartition(".")[0] or file
     fields = stem.split("-")
     if len(fields) not in (5, 6) or not all(fields):
         return None

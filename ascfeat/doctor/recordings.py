@@ -102,7 +102,7 @@ def finding(kind: FindingKind, detail: str, *clips: str, split: str = "") -> Fin
 
 def _unusable(clip: str, error: AudioError) -> Finding:
     values = [f"{d.field}: expected {d.expected}, found {d.found}" for d in error.differences]
-    return finding(cast(FindingKind, error.reason), "; ".join(values) or error.what, clip)
+    return finding(cast(FindingKind, error.reason), "; ".join(values) or error.what.removeprefix(f"{clip} "), clip)
 
 
 def _silence(clip: str, samples: Samples) -> tuple[Finding, ...]:

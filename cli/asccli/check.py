@@ -56,12 +56,10 @@ def draw(report: CheckReport, console: Console, *, shown: int | None) -> None:
     for note in report.notes:
         say(f"note: {note}")
     rows = [(s.split, s.train, s.test, s.unused, report.origins[s.split]) for s in report.splits]
-    if rows:
-        say("")
-        console.print(table("Splits", ("split", "train", "test", "unused", "made by"), rows))
-    for title, columns, body in count_tables(report):
-        say("")
-        console.print(table(title, columns, body))
+    splits = [("Splits", ("split", "train", "test", "unused", "made by"), rows)] if rows else []
+    for title, columns, body in (*splits, *count_tables(report)):
+        say(f"\n{title}")  # a line of its own: a table folds its title to its width
+        console.print(table("", columns, body))
     for line in (*_official(report), *_findings(report, shown), *_verdict(report)):
         say(line)
 

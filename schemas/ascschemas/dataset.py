@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
@@ -15,10 +15,14 @@ Side = Literal["train", "test", "unused"]
 """Where a split puts a clip."""
 
 
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+"""What no clip's name may hold: control characters, backslashes, and bytes that are not UTF-8."""
+
+
 def _inside(path: str) -> str:
     """Accept only a relative POSIX path that stays inside the dataset folder."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or len(path) > 1000:
+    parts = {*path.split("/")} - {"", "."}
+    if not parts or path.startswith("/") or ".." in parts or UNPRINTABLE.search(path) or len(path) > 1000:
         raise ValueError(f"{path!r} is not a relative path inside the dataset folder")
     return path
 
