@@ -91,8 +91,9 @@ def decode(data: bytes, clip: str) -> Recording:
             frames, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True).T
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError, MemoryError) as error:
+        why = getattr(error, "error_string", type(error).__name__)  # without the address of a buffer: it is stored
         raise AudioError(
-            "unreadable", f"{clip} is not audio that libsndfile reads: {error}", todo="Convert or restore the file."
+            "unreadable", f"{clip} is not audio that libsndfile reads: {why}", todo="Convert or restore the file."
         ) from error
     _complete(samples, frames, clip)
     return Recording(samples, rate)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
-from ascschemas.problems import AscError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from ascschemas.problems import AscError
 
 PLAIN_LINE_SECONDS = 10.0
 """How often a piped job says where it is."""
@@ -51,10 +52,10 @@ def progress_reporter(total: int, unit: str = "clips") -> Iterator[Callable[[int
         yield _plain_lines(total, unit)
 
 
-def run(command: click.Command) -> None:
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     """Run a command as a program: its errors are text on standard error and an exit status, never a traceback."""
     try:
-        sys.exit(command.main(standalone_mode=False) or 0)
+        sys.exit(command.main(arguments, standalone_mode=False) or 0)
     except AscError as error:
         err_console().print(Text(error.text()), soft_wrap=True)
         sys.exit(2)
