@@ -44,7 +44,7 @@ class CsvList:
         prefix = _prefix(tree, table)
         listed = [_listed(row, prefix) for row in table.rows]
         clips, problems = clips_of(listed)
-        splits = () if problems else column_splits(listed, origin=f"the column of {table.path}")
+        splits = () if problems else column_splits(listed, origin=f"made from a column of {table.path}")
         notes = [f"The paths in {table.path} are relative to {prefix}"] if prefix else []
         return assemble(
             tree,

@@ -37,7 +37,7 @@ class Folders:
                 f"{tree.root} holds no recordings in folders.", todo="Make a folder for each class and put them there."
             )
         clips, problems = clips_of(listed)
-        splits = () if problems else column_splits(listed, origin="the folders train and test")
+        splits = () if problems else column_splits(listed, origin="made from the folders train and test")
         return assemble(tree, self.kind, clips=clips, splits=splits or made_folds(clips), problems=problems)
 
 

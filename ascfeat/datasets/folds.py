@@ -36,8 +36,8 @@ def made_folds(clips: Sequence[Clip], folds: int = FOLDS) -> tuple[Split, ...]:
     labelled = [clip for clip in clips if clip.label]
     part = _parts(labelled, folds)
     made = len(set(part.values()))
-    grouped = "grouped by location, " if any(c.location or c.segment for c in labelled) else ""
-    origin = f"made by ascfeat: {made} folds, {grouped}stratified by class, ordered by SHA-256 of the name"
+    grouped = "by location, " if any(c.location or c.segment for c in labelled) else ""
+    origin = f"made by ascfeat: {made} folds, {grouped}balanced by class, ordered by SHA-256 of the names"
     if made < 2:
         return ()
     return tuple(

@@ -31,7 +31,7 @@ def crossing(manifest: Manifest, clips: Sequence[str]) -> tuple[str, ...]:
 
 def _leaks_of(split: Split, clips: Mapping[str, Clip]) -> Iterator[Finding]:
     for clip in sorted({*split.train} & {*split.test}):
-        yield finding("leak-clip", f"{clip} is on both sides of {split.name}", clip, split=split.name)
+        yield finding("leak-clip", f"is on both sides of {split.name}", clip, split=split.name)
     yield from _shared(split, clips, "leak-location", lambda clip: clip.location)
     yield from _shared(split, clips, "leak-segment", lambda clip: clip.segment)
 
@@ -56,7 +56,8 @@ def _sentence(
     kind: FindingKind, name: str, split: str, train: Sequence[str], test: Sequence[str], clips: Mapping[str, Clip]
 ) -> str:
     what = "location" if kind == "leak-location" else "segment"
-    example = f"{len(train)} clips in train (first {train[0]}), {len(test)} in test (first {test[0]})"
+    many = "clip" if len(train) == 1 else "clips"
+    example = f"{len(train)} {many} in train (first {train[0]}), {len(test)} in test (first {test[0]})"
     devices = sorted({clips[c].device for c in (*train, *test)})
     copies = f"; parallel recordings of devices {', '.join(devices)}" if what == "segment" and len(devices) > 1 else ""
     return f"{what} {name} is on both sides of {split}: {example}{copies}"

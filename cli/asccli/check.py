@@ -53,14 +53,14 @@ def draw(report: CheckReport, console: Console, *, shown: int | None) -> None:
 
     say = _speaker(console)
     say(f"{report.dataset}: {report.clips} clips, read as {report.kind}; {report.audio or 'no recording decodes'}")
-    for note in report.notes:
+    for note in (*report.notes, *_origins(report)):
         say(f"note: {note}")
-    rows = [(s.split, s.train, s.test, s.unused, report.origins[s.split]) for s in report.splits]
-    splits = [("Splits", ("split", "train", "test", "unused", "made by"), rows)] if rows else []
+    rows = [(s.split, s.train, s.test, s.unused) for s in report.splits]
+    splits = [("Splits", ("split", "train", "test", "unused"), rows)] if rows else []
     for title, columns, body in (*splits, *count_tables(report)):
         say(f"\n{title}")  # a line of its own: a table folds its title to its width
         console.print(table("", columns, body))
-    for line in (*_official(report), *_findings(report, shown), *_verdict(report)):
+    for line in (*_official(report, shown), *_findings(report, shown), *_verdict(report)):
         say(line)
 
 
@@ -92,14 +92,22 @@ def _cell(report: CheckReport, key: Callable[[GroupCount], str], value: str, dev
     return f"{train}/{test}"
 
 
-def _official(report: CheckReport) -> Iterator[str]:
+def _origins(report: CheckReport) -> Iterator[str]:
+    """Which splits are not the dataset's own, and by which rule they were made."""
+    for origin in sorted({*report.origins.values()} - {"official"}):
+        names = [name for name, rule in report.origins.items() if rule == origin]
+        yield f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {origin}."
+
+
+def _official(report: CheckReport, shown: int | None) -> Iterator[str]:
     if report.official and not report.count_differences:
         yield f"\nCounts are those of {report.official}."
     elif report.official:
         yield f"\nCounts that differ from {report.official}:"
         width = max(len(d.field) for d in report.count_differences)
-        for d in report.count_differences:
+        for d in report.count_differences[:shown]:
             yield f"  {d.field:<{width}}  officially {d.expected}, here {d.found}"
+        yield from _more(len(report.count_differences), shown)
 
 
 def _findings(report: CheckReport, shown: int | None) -> Iterator[str]:
@@ -107,8 +115,12 @@ def _findings(report: CheckReport, shown: int | None) -> Iterator[str]:
         some = [f for f in report.findings if f.kind == kind]
         yield f"\n{kind} ({some[0].severity}): {len(some)}"
         yield from (f"  {_line(f)}" for f in some[:shown])
-        if shown is not None and len(some) > shown:
-            yield f"  … and {len(some) - shown} more; --all or --json lists them"
+        yield from _more(len(some), shown)
+
+
+def _more(count: int, shown: int | None) -> Iterator[str]:
+    if shown is not None and count > shown:
+        yield f"  … and {count - shown} more; --all or --json lists them"
 
 
 def _line(found: Finding) -> str:

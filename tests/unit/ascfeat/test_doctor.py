@@ -143,7 +143,7 @@ def test_place_on_both_sides_is_a_leak_with_its_examples(root):
     assert not report.fit
     location, segment = report.findings
     assert location.detail == (
-        "location oslo-0 is on both sides of fold1: 1 clips in train (first audio/bus-oslo-0-0-b.wav), "
+        "location oslo-0 is on both sides of fold1: 1 clip in train (first audio/bus-oslo-0-0-b.wav), "
         "1 in test (first audio/bus-oslo-0-0-a.wav)"
     )
     assert segment.detail.endswith("; parallel recordings of devices a, b")

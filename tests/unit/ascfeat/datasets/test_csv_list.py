@@ -18,8 +18,8 @@ def test_every_column_is_read(lay):
     assert (clip.id, clip.label, clip.device, clip.city, clip.location) == ("0-b.wav", "bus", "b", "oslo", "oslo-0")
     assert clip.segment == "0"
     assert [(s.name, s.origin) for s in manifest.splits] == [
-        ("fold1", "the column of dataset.csv"),
-        ("fold2", "the column of dataset.csv"),
+        ("fold1", "made from a column of dataset.csv"),
+        ("fold2", "made from a column of dataset.csv"),
     ]
 
 
@@ -27,7 +27,7 @@ def test_without_folds_some_are_made_by_location(lay):
     rows = [line.rsplit(",", 1)[0] for line in LIST.splitlines()]
     _, manifest = open_dataset(lay({"list.tsv": "\n".join(rows).replace(",", "\t")}))
     assert len(manifest.splits) == 4
-    assert "grouped by location" in manifest.splits[0].origin
+    assert "by location" in manifest.splits[0].origin
 
 
 def test_paths_are_found_inside_audio(lay):

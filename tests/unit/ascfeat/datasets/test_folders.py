@@ -19,7 +19,7 @@ def test_train_and_test_folders_are_sides(lay):
     assert manifest.classes == ("dog", "rain")
     (split,) = manifest.splits
     assert (split.train, split.test) == (("train/dog/1.wav", "train/rain/2.wav"), ("test/dog/3.wav",))
-    assert split.origin == "the folders train and test"
+    assert split.origin == "made from the folders train and test"
 
 
 def test_one_folder_is_no_dataset_unless_it_is_named_one(lay):

@@ -58,7 +58,7 @@ def test_parallel_recordings_stay_together_without_a_location():
     clips = [Clip(id=f"{n}-{d}.wav", label="bus", device=d, segment=str(n)) for n in range(7) for d in "abc"]
     for split in made_folds(clips):
         assert not {i.split("-")[0] for i in split.train} & {i.split("-")[0] for i in split.test}
-    assert "grouped by location" in made_folds(clips)[0].origin
+    assert "by location" in made_folds(clips)[0].origin
 
 
 def test_the_folds_of_a_known_set_do_not_change():

@@ -83,7 +83,7 @@ def test_without_meta_the_lists_say_which_clips_there_are(lay):
 def test_audio_alone_is_described_by_its_names_and_split_by_location(lay):
     _, manifest = open_dataset(lay({}, *TRAIN, *TEST, *UNUSED))
     assert (manifest.kind, manifest.classes, len(manifest.clips)) == ("scenes", ("bus", "park"), 6)
-    assert manifest.splits[0].origin.startswith("made by ascfeat: 5 folds, grouped by location")
+    assert manifest.splits[0].origin.startswith("made by ascfeat: 5 folds, by location")
     assert "no meta.csv and no evaluation_setup" in manifest.notes[0]
 
 
