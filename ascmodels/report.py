@@ -75,7 +75,7 @@ def draw_confusion(confusion: Confusion, file: Path) -> None:
 def draw_curves(progress: Progress, recipe: TrainingRecipe, file: Path) -> None:
     """Draw loss and accuracy over epochs, the selected epoch marked."""
     epochs = [row.epoch for row in progress.rows]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     watched = f"{recipe.selection.side if recipe.selection.side != 'last' else 'validation'} side"
@@ -88,7 +88,7 @@ def draw_curves(progress: Progress, recipe: TrainingRecipe, file: Path) -> None:
         axes.axvline(
             progress.selected, color=PALE, linewidth=1, linestyle=":", label=f"selected: epoch {progress.selected}"
         )
-    right.legend(frameon=False, loc="lower right")
+    figure.legend(*right.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
     figure.savefig(file, dpi=120)
 
 

@@ -1,0 +1,139 @@
+"""Small sealed stores of made-up features and a recipe for them, for the tests of families and trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ascfeat.store import Store, Writer, create, open_store
+from ascmodels import recipes
+from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
+from ascschemas.layout import Axis, Layout
+from ascschemas.recipe import FeatureRecipe
+from ascschemas.store import ClipRecord, StoreHeader
+from ascschemas.training import TrainingRecipe
+
+CLASSES = ("bus", "park", "tram")
+
+
+def scene_clips(locations: int = 6, devices: tuple[str, ...] = ("a", "b")) -> tuple[Clip, ...]:
+    """Labelled clips: per class some locations in two cities, per location two segments on every device."""
+    return tuple(_clips(locations, devices))
+
+
+def scene_split(clips: tuple[Clip, ...], name: str = "fold1") -> Split:
+    """Every third location tests."""
+    places = sorted({c.location for c in clips})
+    tested = set(places[::3])
+    sides = ([c.id for c in clips if (c.location in tested) == test] for test in (False, True))
+    return Split(name=name, train=tuple(next(sides)), test=tuple(next(sides)))
+
+
+def layout(bands: int = 21, frames: int = 25, channels: int = 1) -> Layout:
+    """Axes of one clip's made-up features."""
+    axes = (Axis(name="channel", size=channels), Axis(name="frequency", size=bands), Axis(name="time", size=frames))
+    return Layout(axes=axes, quantity="made up")
+
+
+def small_recipe() -> TrainingRecipe:
+    """A training recipe that such a store is enough for: a small five-conv network, three epochs."""
+    values = {
+        "name": "small",
+        "features": "made_up",
+        "family": {"kind": "five_conv", "widths": [4, 4, 8, 8, 8], "norm_momentum": 0.1},
+        "objective": {"kind": "focal", "gamma": 1, "temperature": 2},
+        "optimiser": {"kind": "adam", "lr": 0.01},
+        "augmentation": {"mixup": {"alpha": 0.2}},
+        "batch_size": 16,
+        "epochs": 3,
+        "headline_devices": ["b"],
+    }
+    return recipes.resolve(TrainingRecipe.model_validate(values))
+
+
+def make_store(
+    path: Path,
+    clips: tuple[Clip, ...] | None = None,
+    *,
+    splits: tuple[Split, ...] | None = None,
+    shape: Layout | None = None,
+    excluded: tuple[int, ...] = (),
+    seal: bool = True,
+) -> Store:
+    """Write a store whose classes differ in one band each, over noise, so that little training tells them apart.
+
+    Parameters
+    ----------
+    path : Path
+        Where; its name less ``.zarr`` is the name of the feature recipe, its folder's that of the dataset.
+    clips : tuple of Clip, optional
+        ``scene_clips()`` by default.
+    splits : tuple of Split, optional
+        ``scene_split(clips)`` by default.
+    shape : Layout, optional
+        ``layout()`` by default.
+    excluded : tuple of int
+        Clips that hold no values.
+    seal : bool
+        Whether to finish it.
+    """
+    clips = scene_clips() if clips is None else clips
+    splits = (scene_split(clips),) if splits is None else splits
+    manifest = Manifest(dataset=path.parent.name, kind="made_up", clips=clips, splits=splits)
+    header = _header(path.stem, manifest, shape or layout())
+    create(path, header, manifest)
+    writer = Writer(path)
+    values = features(manifest, header.layout)
+    values[list(excluded)] = np.nan
+    records = [ClipRecord(excluded="silent" if i in excluded else "") for i in range(len(clips))]
+    writer.write(0, values, records)
+    if seal:
+        writer.finish()
+    return open_store(path) if seal else Store(path)
+
+
+def features(manifest: Manifest, shape: Layout) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Noise around a level of -5, one band of the clip's class raised by 2."""
+    draw = np.random.default_rng(0)
+    values = draw.normal(-5, 1, size=(len(manifest.clips), *shape.shape)).astype(np.float32)
+    for i, clip in enumerate(manifest.clips):
+        values[i, :, 3 + 5 * sorted(manifest.classes).index(clip.label) if clip.label else 0] += 2
+    return values
+
+
+def _clips(locations: int, devices: tuple[str, ...]) -> Iterator[Clip]:
+    for label in CLASSES:
+        for place in range(locations):
+            city = ("lisbon", "vienna")[place % 2]
+            for segment in range(2):
+                stem = f"{label}-{city}-{place}-{segment}"
+                for device in devices:
+                    yield Clip(
+                        id=f"audio/{stem}-{device}.wav",
+                        label=label,
+                        device=device,
+                        city=city,
+                        location=f"{label}-{city}-{place}",
+                        segment=stem,
+                    )
+
+
+def _header(recipe: str, manifest: Manifest, shape: Layout) -> StoreHeader:
+    made = FeatureRecipe.model_validate({"name": recipe, "representation": {"kind": "made_up"}})
+    return StoreHeader(
+        dataset=manifest.dataset,
+        dataset_kind=manifest.kind,
+        manifest=manifest.fingerprint,
+        recipe=made,
+        recipe_fingerprint=made.fingerprint,
+        audio=AudioFormat(sample_rate=8000, channels=1, frames=8000),
+        layout=shape,
+        clips=len(manifest.clips),
+        clips_per_unit=len(manifest.clips),
+        classes=manifest.classes,
+        splits=tuple(s.name for s in manifest.splits),
+        backend="none",
+        software={},
+    )

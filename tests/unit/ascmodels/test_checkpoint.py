@@ -1,0 +1,157 @@
+"""The run folder: published whole, alone, for what it was made for, and honest when it is damaged."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+from ascmodels import recipes
+from ascmodels.checkpoint import RunFolder, open_run
+from ascmodels.devices import choose, session
+from ascmodels.sides import divide
+from ascmodels.training import describe
+from ascschemas.problems import RunError
+from ascschemas.run import Environment, EpochRecord, Finished, Progress
+
+CPU = session(choose("cpu"), "ram")
+
+
+@pytest.fixture
+def data(store, recipe):
+    return describe(store, "fold1", divide(store, "fold1", recipe), recipe)
+
+
+@pytest.fixture
+def opened(tmp_path, recipe, data):
+    """Open the same run again and again."""
+    return lambda resume=False: open_run(tmp_path / "run", recipe, data, CPU, resume=resume)
+
+
+def progress(epochs, selected):
+    rows = [EpochRecord(epoch=e + 1, loss=1, accuracy=0.5, lr=1, seconds=1, clips_per_second=1) for e in range(epochs)]
+    return Progress(rows=tuple(rows), selected=selected)
+
+
+def weights(folder):
+    (folder / "weights").write_text("w")
+
+
+def test_a_new_run_says_what_made_it(opened, recipe, data):
+    with opened() as folder:
+        assert folder.recipe == recipe
+        assert folder.data == data
+        assert folder.progress() == Progress()
+        assert folder.finished is None
+    assert Environment.model_validate_json((folder.path / "environment.json").read_text()).sessions == (CPU,)
+
+
+def test_the_last_and_the_selected_checkpoint_are_kept(opened):
+    with opened() as folder:
+        for epoch, selected in enumerate((1, 1, 3, 3, 3), start=1):
+            folder.publish(progress(epoch, selected), weights)
+        assert folder.epochs() == [3, 5]
+        assert folder.progress() == progress(5, 3)
+    rows = list(csv.DictReader((folder.path / "curves.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert rows[0]["watched_loss"] == ""
+
+
+def test_a_checkpoint_half_written_is_not_one(opened):
+    def torn(folder):
+        weights(folder)
+        raise KeyboardInterrupt
+
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
+        with pytest.raises(KeyboardInterrupt):
+            folder.publish(progress(2, 2), torn)
+    with opened(resume=True) as folder:
+        assert folder.progress().epoch == 1
+        folder.publish(progress(2, 2), weights)
+        assert folder.epochs() == [2]
+        assert not list(folder.path.rglob("*.partial"))
+
+
+def test_a_full_disk_is_said_and_earlier_checkpoints_stay(opened):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
+        with pytest.raises(RunError, match="No space left"):
+            folder.publish(progress(2, 2), full)
+        assert folder.epochs() == [1]
+
+
+def test_an_unfinished_run_goes_on_only_when_asked(opened):
+    with opened() as folder:
+        folder.publish(progress(2, 1), weights)
+    with pytest.raises(RunError, match="2 of 3 epochs") as refused, opened():
+        pass
+    assert "--resume" in refused.value.todo
+    with opened(resume=True) as folder:
+        folder.finish(Finished(last=2, selected=1, stopped="early_stopping"))
+    with opened() as folder:
+        assert folder.finished is not None
+    assert len(Environment.model_validate_json((folder.path / "environment.json").read_text()).sessions) == 2
+
+
+def test_another_recipe_or_other_data_are_refused_with_the_fields(tmp_path, opened, recipe, data):
+    with opened():
+        pass
+    other = recipes.override(recipe, ["epochs=9", "optimiser.lr=0.5"])
+    elsewhere = data.model_copy(update={"digest": "0" * 64, "store": "/moved"})
+    with pytest.raises(RunError) as refused, open_run(tmp_path / "run", other, elsewhere, CPU, resume=True):
+        pass
+    assert [d.field for d in refused.value.differences] == ["optimiser.lr", "epochs", "data.digest"]
+    assert (refused.value.differences[1].expected, refused.value.differences[1].found) == ("9", "3")
+
+
+def test_a_name_or_a_claim_may_change(tmp_path, opened, recipe, data):
+    with opened():
+        pass
+    with open_run(tmp_path / "run", recipe.model_copy(update={"title": "another"}), data, CPU, resume=False):
+        pass
+
+
+def test_only_one_process_trains_in_a_folder(opened):
+    with opened(), pytest.raises(RunError, match="Another process"), opened(resume=True):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(opened):
+    with opened() as folder:
+        pass
+    hold = f"import fcntl,os; f=open({str(folder.path / '.lock')!r},'a'); fcntl.flock(f, 2); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", hold], check=False).returncode == -9
+    with opened():
+        pass
+
+
+def test_a_strange_folder_is_not_touched(tmp_path, opened):
+    (tmp_path / "run").mkdir()
+    with opened():
+        pass
+    for path, name in ((tmp_path / "other", "thesis.tex"), (tmp_path, "features")):
+        path.mkdir(exist_ok=True)
+        (path / name).mkdir(exist_ok=True)
+        with pytest.raises(RunError, match="not a run folder"), open_run(path, *[None] * 3, resume=False):
+            pass
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(RunError, match="No run can be kept"), open_run(file, *[None] * 3, resume=False):
+        pass
+
+
+def test_what_is_no_run_or_damaged_says_so(tmp_path, opened):
+    with pytest.raises(RunError, match="not a run folder"):
+        RunFolder(tmp_path)
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
+    (folder.checkpoint(1) / "progress.json").write_text('{"rows": 1}')
+    with pytest.raises(RunError, match="damaged"):
+        folder.progress()
+    (folder.path / "config.json").write_text("{}")
+    with pytest.raises(RunError, match="damaged"):
+        RunFolder(folder.path)

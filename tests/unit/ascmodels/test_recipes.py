@@ -1,0 +1,107 @@
+"""Training recipes are completed by their plug-ins, and changed by --set."""
+
+import pytest
+
+from ascmodels import recipes
+from ascmodels.families.five_conv import FiveConv
+from ascschemas.problems import RecipeError, UnknownName
+from ascschemas.training import Adadelta, CrossEntropy, Mixup, Sgd, TrainingRecipe
+
+
+def test_every_default_is_written_out_with_a_source(recipe):
+    values = recipe.hyper_parameters
+    assert values["family.strides"] == [1, 2, 1, 2, 1]
+    assert values["trainer.channels_last"] is True
+    assert set(recipe.sources) == set(values)
+    assert recipes.resolve(recipe) == recipe
+    assert recipes.family(recipe) == FiveConv(widths=(4, 4, 8, 8, 8), norm_momentum=0.1)
+
+
+def test_a_default_written_out_or_left_out_is_the_same_recipe(recipe):
+    short = recipe.model_dump(mode="json")
+    short["family"] = {"kind": "five_conv", "widths": [4, 4, 8, 8, 8], "norm_momentum": 0.1}
+    assert recipes.resolve(TrainingRecipe.model_validate(short)).fingerprint == recipe.fingerprint
+
+
+def test_values_are_set_by_dotted_path_and_known_as_set(recipe):
+    changed = recipes.override(
+        recipe,
+        [
+            "epochs=5",
+            "objective.temperature=10",
+            "family.widths=[2,2,2,2,2]",
+            "augmentation.mixup.share=batch",
+            "seed=7",
+        ],
+    )
+    assert (changed.epochs, changed.seed, changed.objective.temperature) == (5, 7, 10)
+    assert changed.augmentation.mixup == Mixup(alpha=0.2, share="batch")
+    assert recipes.family(changed) == FiveConv(widths=(2, 2, 2, 2, 2), norm_momentum=0.1)
+    said = {k for k, v in changed.sources.items() if v == recipes.COMMAND_LINE}
+    assert said == {"epochs", "objective.temperature", "family.widths", "augmentation.mixup.share", "seed"}
+    assert recipes.override(recipe, []) == recipe
+
+
+def test_none_removes_and_a_part_of_what_is_absent_brings_it(recipe):
+    without = recipes.override(recipe, ["augmentation.mixup=none"])
+    assert without.augmentation.mixup is None
+    assert without.sources["augmentation.mixup"] == recipes.COMMAND_LINE
+    assert recipes.override(without, ["augmentation.mixup.alpha=0.4"]).augmentation.mixup == Mixup(alpha=0.4)
+
+
+def test_another_kind_keeps_what_both_know(recipe):
+    changed = recipes.override(recipe, ["optimiser.momentum=0.9", "optimiser.kind=sgd", "objective.kind=cross_entropy"])
+    assert changed.optimiser == Sgd(lr=0.01, momentum=0.9)
+    assert changed.objective == CrossEntropy(temperature=2)
+    assert recipes.override(recipe, ["optimiser.kind=adadelta"]).optimiser == Adadelta(lr=0.01, eps=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("setting", "suggested"),
+    [("epoch=3", "epochs"), ("objective.temprature=1", "objective.temperature"), ("family.width=3", "family.widths")],
+)
+def test_unknown_keys_suggest_the_nearest(recipe, setting, suggested):
+    with pytest.raises(UnknownName, match=suggested):
+        recipes.override(recipe, [setting])
+
+
+@pytest.mark.parametrize("setting", ["name=x", "sources.epochs=x", "family=five_conv", "claims=[]"])
+def test_what_describes_a_recipe_cannot_be_set(recipe, setting):
+    with pytest.raises(UnknownName):
+        recipes.override(recipe, [setting])
+
+
+def test_every_refused_value_is_named_with_what_was_given(recipe):
+    with pytest.raises(RecipeError) as refused:
+        recipes.override(recipe, ["epochs=0", "optimiser.lr=-1", "objective.temperature=hot"])
+    found = {d.field: d.found for d in refused.value.differences}
+    assert found == {"epochs": "0", "optimiser.lr": "-1", "objective.temperature": "'hot'"}
+
+
+def test_a_plug_in_refuses_its_own_parameters(recipe):
+    with pytest.raises(RecipeError) as refused:
+        recipes.override(recipe, ["family.kernel=0", "family.norm_eps=0"])
+    assert [d.field for d in refused.value.differences] == ["family.kernel", "family.norm_eps"]
+    with pytest.raises(RecipeError, match=r"did you mean family\.widths"):
+        recipes.resolve(recipe.model_copy(update={"family": recipe.family.model_copy(update={"width": 3})}))
+
+
+@pytest.mark.parametrize("setting", ["family.kind=six_conv", "trainer.kind=superwised"])
+def test_unknown_plug_ins_suggest_the_nearest(recipe, setting):
+    with pytest.raises(UnknownName, match=r"five_conv|supervised"):
+        recipes.override(recipe, [setting])
+
+
+@pytest.mark.parametrize("setting", ["epochs", "", "epochs=[1"])
+def test_what_sets_nothing_is_refused(recipe, setting):
+    with pytest.raises(RecipeError):
+        recipes.override(recipe, [setting])
+
+
+def test_a_file_that_is_no_recipe_lists_every_problem():
+    with pytest.raises(RecipeError) as refused:
+        recipes.validated({"name": "x", "objektive": {}, "optimiser": {"kind": "sgd", "lrr": 1}}, "x.yaml")
+    fields = {d.field: d.expected for d in refused.value.differences}
+    assert "did you mean objective" in fields["objektive"]
+    assert "did you mean optimiser.lr" in fields["optimiser.lrr"]
+    assert {"features", "family", "objective", "epochs"} <= set(fields)

@@ -1,0 +1,97 @@
+"""What a run needs before it starts: a sealed store of the right features, one split, a device."""
+
+import json
+
+import pytest
+
+from ascmodels import recipes
+from ascmodels.checkpoint import RunFolder
+from ascmodels.testing.stores import make_store, scene_clips, scene_split
+from ascmodels.training import train
+from ascmodels.watching import Watcher
+from ascschemas.problems import RunError, StoreError, StoreMismatch
+
+
+class Notes(Watcher):
+    """Somebody who writes everything down."""
+
+    def __init__(self):
+        self.notes, self.moments = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def batch(self, moment):
+        self.moments.append(moment)
+
+
+def test_a_run_folder_says_everything_that_made_it(tmp_path, store, recipe):
+    watch = Notes()
+    done = train(recipe, store, tmp_path / "run", device="cpu", watch=watch)
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names >= {"config.json", "data.json", "environment.json", "curves.csv", "curves.png", "finished.json"}
+    folder = RunFolder(tmp_path / "run")
+    assert folder.recipe == recipe
+    assert folder.data.digest == store.seal.digest
+    assert folder.data.clips == {"train": 36, "validation": 12, "test": 24, "excluded": 0}
+    assert folder.data.classes == ("bus", "park", "tram")
+    assert len(folder.data.held_off) == 3
+    assert "36 training clips of fold1" in folder.data.normalisation
+    assert (done.last, done.stopped) == (3, "epochs")
+    session = json.loads((tmp_path / "run" / "environment.json").read_text())["sessions"][0]
+    assert {"torch", "numpy", "ascfeat"} <= set(session["software"])
+    assert "36 train, 12 validation, 24 test" in watch.notes[0]
+
+
+def test_progress_is_told_batch_by_batch(tmp_path, store, recipe):
+    watch = Notes()
+    train(recipe, store, tmp_path / "run", device="cpu", watch=watch)
+    assert [(m.epoch, m.batch, m.batches) for m in watch.moments[:4]] == [(1, 1, 3), (1, 2, 3), (1, 3, 3), (2, 1, 3)]
+    assert all(m.clips_per_second > 0 for m in watch.moments)
+    assert watch.moments[0].seconds_left > 0
+    assert watch.moments[-1].seconds_left == 0
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, store, recipe):
+    first = train(recipe, store, tmp_path / "run", device="cpu")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file() and p.name != ".lock"}
+    watch = Notes()
+    assert train(recipe, store, tmp_path / "run", device="cpu", watch=watch) == first
+    assert "nothing to do" in watch.notes[-1]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    with pytest.raises(RunError, match="epochs"):
+        train(recipes.override(recipe, ["epochs=4"]), store, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_an_unfinished_store_is_refused(tmp_path, recipe):
+    store = make_store(tmp_path / "d" / "made_up.zarr", seal=False)
+    with pytest.raises(StoreError, match="not finished"):
+        train(recipe, store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_features_are_refused_with_both_names(tmp_path, recipe):
+    with pytest.raises(StoreMismatch) as refused:
+        train(recipe, make_store(tmp_path / "d" / "other.zarr"), tmp_path / "run")
+    assert (refused.value.differences[0].expected, refused.value.differences[0].found) == ("made_up", "other")
+
+
+def test_a_split_must_be_named_where_there_are_several(tmp_path, recipe):
+    clips = scene_clips()
+    splits = (scene_split(clips, "fold1"), scene_split(clips, "fold2"))
+    store = make_store(tmp_path / "d" / "made_up.zarr", clips, splits=splits)
+    with pytest.raises(RunError, match="fold1, fold2"):
+        train(recipe, store, tmp_path / "run")
+    train(recipe, store, tmp_path / "run", split="fold2", device="cpu")
+    assert RunFolder(tmp_path / "run").data.split == "fold2"
+
+
+def test_no_split_at_all_is_said(tmp_path, recipe):
+    with pytest.raises(RunError, match="has 0 splits"):
+        train(recipe, make_store(tmp_path / "d" / "made_up.zarr", splits=()), tmp_path / "run")
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(tmp_path, store, recipe):
+    with pytest.raises(RunError) as refused:
+        train(recipe, store, tmp_path / "run", device="cuda:9")
+    assert refused.value.differences[0].expected.startswith("cpu")
