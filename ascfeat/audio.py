@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import itertools
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from ascschemas.recipe import Decode
 
 Samples = npt.NDArray[np.float32]
 
+UNDECODABLE = (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError, MemoryError)
+"""What soundfile raises for bytes that are not audio, whatever they claim to be."""
 RESAMPLER_QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ"}
 
 
@@ -90,7 +94,7 @@ def decode(data: bytes, clip: str) -> Recording:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             frames, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True).T
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError, MemoryError) as error:
+    except UNDECODABLE as error:
         why = getattr(error, "error_string", type(error).__name__)  # without the address of a buffer: it is stored
         raise AudioError(
             "unreadable", f"{clip} is not audio that libsndfile reads: {why}", todo="Convert or restore the file."
@@ -145,22 +149,15 @@ def waveform_format(audio: AudioFormat, spec: Decode) -> AudioFormat:
 
 
 def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
-    """The format that most of a dataset's recordings have, by decoding some of them, evenly spread.
+    """The format that most of a dataset's recordings have, by the headers of some of them, evenly spread.
 
     Raises
     ------
     DatasetError
-        When none of them can be decoded.
+        When none of them is audio.
     """
-    found: Counter[AudioFormat] = Counter()
-    step = max(1, len(clips) // sample)
-    for clip in [*clips[::step], *clips]:  # the whole list only while nothing was found
-        if found.total() >= sample or (found and clip is clips[0]):
-            break
-        try:
-            found[decode(read(tree, clip), clip).format] += 1
-        except AudioError:
-            continue
+    spread = clips[:: max(1, len(clips) // sample)]
+    found = Counter(_formats(tree, spread)) or Counter(itertools.islice(_formats(tree, clips), 1))
     if not found:
         raise DatasetError(
             f"None of the {len(clips)} recordings listed in {tree.root} can be decoded.",
@@ -194,6 +191,14 @@ def write_wav(path: Path, samples: Samples, sample_rate: int, subtype: str = "PC
 def libsndfile_version() -> str:
     """Version of the library that decodes."""
     return str(soundfile.__libsndfile_version__)
+
+
+def _formats(tree: Tree, clips: Iterable[str]) -> Iterator[AudioFormat]:
+    """What the headers of recordings say, of those that have one."""
+    for clip in clips:
+        with contextlib.suppress(AudioError, *UNDECODABLE), soundfile.SoundFile(io.BytesIO(read(tree, clip))) as file:
+            if file.frames > 0:
+                yield AudioFormat(sample_rate=file.samplerate, channels=file.channels, frames=file.frames)
 
 
 def _as_expected(recording: Recording, clip: str, audio: AudioFormat, target: AudioFormat, spec: Decode) -> None:

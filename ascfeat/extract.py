@@ -49,11 +49,12 @@ def forecast_seconds(
     """About how long the jobs will take, from doing a few of their clips now and keeping nothing."""
     clips = sorted({i for j in jobs for i in j.clips})
     one = OneClip(tree, manifest, [target(j.header, resolve_device(device)) for j in jobs])
-    one(clips[0])  # the first call plans its transforms
-    start = time.perf_counter()
     sample = clips[1 :: max(1, len(clips) // 3)][:3] or clips[:1]
-    for clip in sample:
-        one(clip)
+    with exact_arithmetic():
+        one(clips[0])  # the first call plans its transforms
+        start = time.perf_counter()
+        for clip in sample:
+            one(clip)
     return (time.perf_counter() - start) / len(sample) * len(clips) / threads
 
 

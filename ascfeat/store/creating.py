@@ -93,7 +93,7 @@ def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
     )
 
 
-def _coordinate(group: zarr.Group, name: str, values: list[float] | list[str], unit: str) -> None:
+def _coordinate(group: zarr.Group, name: str, values: tuple[float, ...] | tuple[str, ...], unit: str) -> None:
     if values and isinstance(values[0], str):
         _strings(group, name, [str(v) for v in values], name)
         return

@@ -67,6 +67,7 @@ def show(store: Path, clip: str, out: Path) -> None:
 
     opened = open_store(store)
     position = _find(opened, clip)
+    _refuse_excluded(opened, position)
     spectrogram(opened, position, out)
     console().print(Text(f"{opened.ids[position]} -> {out}"), soft_wrap=True)
 
@@ -81,6 +82,16 @@ def _find(store: Store, clip: str) -> int:
     raise StoreError(
         f"{store.path} has {len(found) or 'no'} clips called {clip!r}: {known}",
         todo=f"Give one whole clip id, or a position from 0 to {len(store.ids) - 1}.",
+    )
+
+
+def _refuse_excluded(store: Store, position: int) -> None:
+    if store.usable[position]:
+        return
+    record = store.excluded()[store.ids[position]]
+    raise StoreError(
+        f"{store.ids[position]} holds no values: {record.excluded}, {record.detail}",
+        todo="Restore the recording and extract again, or show another clip.",
     )
 
 

@@ -33,11 +33,11 @@ class Axis(Frozen):
             raise ValueError(f"axis {self.name} has size {self.size} and {len(self.values)} coordinates")
         return self
 
-    def coordinates(self) -> list[float] | list[str]:
+    def coordinates(self) -> tuple[float, ...] | tuple[str, ...]:
         """Every coordinate of the axis, in order."""
         if self.values is not None:
-            return list(self.values)
-        return [self.start + self.step * i for i in range(self.size)]
+            return self.values
+        return tuple(self.start + self.step * i for i in range(self.size))
 
 
 class Layout(Frozen):

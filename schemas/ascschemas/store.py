@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from ascschemas.base import Frozen
 from ascschemas.dataset import AudioFormat
@@ -10,7 +10,7 @@ from ascschemas.layout import Layout
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.units import Count, Digest, Name, Size
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 """Version of the store format that this package writes."""
 
 

@@ -79,6 +79,8 @@ def test_the_whole_story_of_a_damaged_dataset(dataset: Path, tmp_path: Path) -> 
     table = ascfeat("ls", cwd=tmp_path, ASC_FEATURES=str(tmp_path / "features"))
     assert "small" in table.stdout
     assert "9 clips usable" in table.stdout
+    refused = ascfeat("show", "features/field/small.zarr", "bus/page.wav", "--out", "no.png", cwd=tmp_path)
+    assert (refused.returncode, "holds no values: unreadable" in refused.stderr) == (2, True)
     picture = ascfeat("show", "features/field/small.zarr", "park/1.wav", "--out", "clip.png", cwd=tmp_path)
     assert picture.returncode == 0, picture.stderr
     assert (tmp_path / "clip.png").read_bytes().startswith(b"\x89PNG")

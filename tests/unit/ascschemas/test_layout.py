@@ -11,8 +11,8 @@ LAYOUT = Layout(axes=(CHANNEL, TIME), quantity="ln(mel magnitude)")
 
 
 def test_coordinates():
-    assert CHANNEL.coordinates() == ["left", "right"]
-    assert TIME.coordinates() == [0.5, 0.75, 1.0]
+    assert CHANNEL.coordinates() == ("left", "right")
+    assert TIME.coordinates() == (0.5, 0.75, 1.0)
 
 
 def test_listed_coordinates_must_be_as_many_as_the_axis_is_long():
