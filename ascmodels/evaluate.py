@@ -56,7 +56,7 @@ def evaluate(path: Path, source: FeatureSource, *, device: str = "auto") -> Repo
     words, value = headline(folder.recipe, selected)
     return Report(
         provenance=_provenance(folder, device),
-        selection=in_words(folder.recipe.selection),
+        selection=in_words(folder.recipe.selection) + _unfinished(folder, progress.epoch),
         headline=words,
         headline_accuracy=value,
         selected=selected,
@@ -100,6 +100,10 @@ def require_same_store(folder: RunFolder, source: FeatureSource) -> None:
             differences=[Difference(field="digest", expected=folder.data.digest[:16], found=found[:16])],
             todo="Point --features at the folder of that store, or train again from this one.",
         )
+
+
+def _unfinished(folder: RunFolder, epoch: int) -> str:
+    return "" if folder.finished else f" Training is not finished: {epoch} of {folder.recipe.epochs} epochs."
 
 
 def _scored(folder: RunFolder, source: FeatureSource, epoch: int, test: Clips, device: str) -> Scores:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ascmodels import recipes
-from ascmodels.checkpoint import open_run
+from ascmodels.checkpoint import RunFolder, open_run
 from ascmodels.data import Place, Placement, feed, placed
 from ascmodels.devices import choose, session
 from ascmodels.normalise import Bands, band_statistics, identity
@@ -74,7 +74,7 @@ def train(
     with open_run(out, recipe, data, session(target, place), resume=resume) as folder:
         if folder.finished:
             watch.note(f"{out} is finished: nothing to do.")
-            return folder.finished
+            return _drawn(folder, folder.finished)
         watch.note(_forecast(data, place, target.type))
         task = Task(
             recipe=recipe,
@@ -87,9 +87,7 @@ def train(
             folder=folder,
             watch=watch,
         )
-        finished = trainer.fit(task)
-        draw_curves(folder.progress(), recipe, out / "curves.png")
-    return finished
+        return _drawn(folder, trainer.fit(task))
 
 
 def require(recipe: TrainingRecipe, source: FeatureSource) -> None:
@@ -152,6 +150,14 @@ def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRe
 def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> tuple[Bands, Bands]:
     """Mean and deviation per band that the recipe normalises with."""
     return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout.shape)
+
+
+def _drawn(folder: RunFolder, finished: Finished) -> Finished:
+    """Draw the curves of a finished run, unless that is done already."""
+    file = folder.path / "curves.png"
+    if not file.exists():
+        draw_curves(folder.progress(), folder.recipe, file)
+    return finished
 
 
 def _forecast(data: RunData, place: Place, device: str) -> str:

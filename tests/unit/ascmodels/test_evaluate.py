@@ -12,6 +12,7 @@ from ascmodels.evaluate import beside, evaluate
 from ascmodels.report import markdown, write
 from ascmodels.testing.stores import make_store, small_recipe
 from ascmodels.training import train
+from ascmodels.watching import Watcher
 from ascschemas.problems import RunError, StoreMismatch
 from ascschemas.report import Report
 from ascschemas.training import Claim
@@ -80,6 +81,16 @@ def test_selecting_on_the_test_side_is_said_in_the_report(tmp_path, store, recip
     assert "TEST" in markdown(report)
     best = max(row.watched_accuracy for row in RunFolder(tmp_path / "run").progress().rows)
     assert report.selected.overall.accuracy == pytest.approx(best)
+
+
+def test_a_run_under_way_may_be_evaluated_and_the_report_says_so(tmp_path, store, recipe):
+    class Stop(Watcher):
+        def epoch(self, row, *, selected):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, store, tmp_path / "run", device="cpu", watch=Stop())
+    assert "not finished: 1 of 3 epochs" in evaluate(tmp_path / "run", store, device="cpu").selection
 
 
 def test_another_store_is_refused_with_both_digests(tmp_path, run, store):

@@ -63,6 +63,13 @@ def test_a_finished_run_is_left_as_it_is(tmp_path, store, recipe):
         train(recipes.override(recipe, ["epochs=4"]), store, tmp_path / "run", device="cpu", resume=True)
 
 
+def test_curves_that_were_never_drawn_are_drawn_by_the_same_command(tmp_path, store, recipe):
+    train(recipe, store, tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "curves.png").unlink()
+    train(recipe, store, tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "curves.png").is_file()
+
+
 def test_an_unfinished_store_is_refused(tmp_path, recipe):
     store = make_store(tmp_path / "d" / "made_up.zarr", seal=False)
     with pytest.raises(StoreError, match="not finished"):
