@@ -7,6 +7,7 @@ import click
 from asccli.check import check
 from asccli.demo_data import demo_data
 from asccli.extract import extract
+from asccli.memory import keep_freed_memory
 from asccli.output import run
 from asccli.recipes import recipes
 from asccli.stores import info, ls, show
@@ -24,4 +25,5 @@ for command in (check, demo_data, extract, info, ls, recipes, show):
 
 def main() -> None:
     """Entry point of the installed command."""
+    keep_freed_memory()
     run(ascfeat)

@@ -6,6 +6,7 @@ import click
 
 from asccli.evaluate import evaluate
 from asccli.fit import fit
+from asccli.memory import keep_freed_memory
 from asccli.output import run
 from asccli.papers import families, papers
 from asccli.predict import predict
@@ -23,4 +24,5 @@ for command in (evaluate, families, fit, papers, predict):
 
 def main() -> None:
     """Entry point of the installed command."""
+    keep_freed_memory()
     run(ascmodels)
