@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's mallopt")
 def test_freed_buffers_are_used_again() -> None:
-    """Twenty buffers of 48 MiB, above the 32 MiB that glibc keeps by itself: nearly no page is mapped anew, where without it nearly all are."""
+    """Buffers above the 32 MiB that glibc keeps by itself: nearly no page is mapped anew."""
     words = [sys.executable, "-c", PROGRAM]
     kept, plain = (
         int(subprocess.run([*words, how], capture_output=True, text=True, check=True).stdout)
