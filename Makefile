@@ -3,7 +3,7 @@
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
-EPOCHS ?= 8
+EPOCHS ?= 15
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -17,7 +17,7 @@ demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 	$(BIN)/ascfeat demo-data demo/scenes
 	$(BIN)/ascfeat check demo/scenes
 	$(BIN)/ascfeat extract --recipe logmel256 --features demo/features demo/scenes
-	$(BIN)/ascmodels fit nguyen2020 demo/scenes --features demo/features --out demo/run --set epochs=$(EPOCHS)
+	$(BIN)/ascmodels fit five_conv_small demo/scenes --features demo/features --out demo/run --set epochs=$(EPOCHS)
 	$(BIN)/ascmodels evaluate demo/run
 	$(BIN)/ascmodels predict demo/run $$(ls demo/scenes/audio/*.wav | head -2)
 	$(BIN)/ascfeat show demo/features/scenes/logmel256.zarr $$(ls demo/scenes/audio | head -1) --out demo/clip.png

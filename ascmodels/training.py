@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from ascmodels.sides import Sides, divide
 from ascmodels.source import FeatureSource
 from ascmodels.trainers.base import Task
 from ascmodels.watching import Watcher
-from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch
+from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch, differences
+from ascschemas.recipe import FeatureRecipe
 from ascschemas.run import Finished, RunData
 from ascschemas.training import TrainingRecipe
 
@@ -30,6 +32,7 @@ def train(
     device: str = "auto",
     placement: Placement = "auto",
     resume: bool = False,
+    features: FeatureRecipe | None = None,
     watch: Watcher | None = None,
 ) -> Finished:
     """Train a model from a sealed store into a run folder.
@@ -43,13 +46,15 @@ def train(
     out : Path
         The run folder. A finished one made from the same things is left as it is.
     split : str, optional
-        The split; the store's only one by default.
+        The split; ``fold1`` by default, or the store's only one.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     placement : str
         ``ram``, ``stream``, or ``auto`` for memory where the clips fit.
     resume : bool
         Go on with an unfinished run.
+    features : FeatureRecipe, optional
+        The feature recipe that training expects; a store of another is refused with the differing fields.
     watch : Watcher, optional
         Who is told how it goes.
 
@@ -65,8 +70,8 @@ def train(
     """
     recipe = recipes.resolve(recipe)
     trainer, target, watch = recipes.trainer(recipe), choose(device), watch or Watcher()
-    require(recipe, source)
-    split = split or only_split(source)
+    require(recipe, source, features)
+    split = split or default_split(source)
     sides = divide(source, split, recipe)
     data = describe(source, split, sides, recipe)
     clips = np.concatenate([sides.train, sides.watched(recipe)])
@@ -90,7 +95,7 @@ def train(
         return _drawn(folder, trainer.fit(task))
 
 
-def require(recipe: TrainingRecipe, source: FeatureSource) -> None:
+def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureRecipe | None = None) -> None:
     """Refuse a store that is unfinished, or was made by another feature recipe than training expects.
 
     Raises
@@ -98,37 +103,46 @@ def require(recipe: TrainingRecipe, source: FeatureSource) -> None:
     StoreError
         When the store is not sealed.
     StoreMismatch
-        When its recipe has another name.
+        When its recipe has another name, or other values under that name.
     """
+    found = source.header.recipe
     if source.seal is None:
         raise StoreError(
             f"{source.path} is not finished: it has no seal.",
-            todo=f"Finish it with `ascfeat extract --recipe {source.header.recipe.name} <dataset>`.",
+            todo=f"Finish it with `ascfeat extract --recipe {found.name} <dataset>`.",
         )
-    found = source.header.recipe.name
-    if found != recipe.features:
-        raise StoreMismatch(
-            f"{source.path} does not hold the features that {recipe.name} is trained from.",
-            differences=[Difference(field="recipe", expected=recipe.features, found=found)],
-            todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>`, or --set features={found}.",
-        )
+    if found.name != recipe.features:
+        apart: tuple[Difference, ...] = (Difference(field="recipe", expected=recipe.features, found=found.name),)
+    elif features is not None and features.fingerprint != found.fingerprint:
+        apart = differences(_values(features), _values(found))
+    else:
+        return
+    raise StoreMismatch(
+        f"{source.path} does not hold the features that {recipe.name} is trained from.",
+        differences=apart,
+        todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>` in another --features folder.",
+    )
 
 
-def only_split(source: FeatureSource) -> str:
-    """The split of a store that has one.
+def default_split(source: FeatureSource) -> str:
+    """The split that is meant where none is named: ``fold1``, or the store's only one.
 
     Raises
     ------
     RunError
-        When it has none, or several.
+        When it has none, or several and no ``fold1``.
     """
     names = source.header.splits
-    if len(names) != 1:
-        raise RunError(
-            f"{source.path} has {len(names)} splits: {', '.join(names) or 'none'}.",
-            todo="Name one with --split." if names else "Add a split to the dataset and extract again.",
-        )
-    return names[0]
+    if "fold1" in names or len(names) == 1:
+        return "fold1" if "fold1" in names else names[0]
+    raise RunError(
+        f"{source.path} has {len(names)} splits: {', '.join(names) or 'none'}.",
+        todo="Name one with --split." if names else "Add a split to the dataset and extract again.",
+    )
+
+
+def _values(recipe: FeatureRecipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", include={"decode", "representation"})
 
 
 def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRecipe) -> RunData:

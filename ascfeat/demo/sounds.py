@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Wave = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens in a scene now and then; its texture is what a network without a sense of pitch can learn."""
+
+    often: float
+    """Events per second."""
+    hertz: float
+    """Pitch, about."""
+    seconds: float
+    """Length, about."""
+    glide: float = 0.0
+    """Octaves by which the pitch moves."""
+    partials: int = 1
+    """Harmonics, the fundamental included."""
+    noise: float = 0.0
+    """Share of noise, 0 to 1."""
+
+
+CLACK = Event(4.0, 2000, 0.04, noise=1.0)
+CHIRP = Event(4.0, 2600, 0.12, glide=1.4)
+VOICE = Event(4.0, 170, 0.22, glide=-0.25, partials=24, noise=0.05)
+HORN = Event(0.8, 420, 0.9, partials=4)
 
 
 @dataclass(frozen=True)
@@ -23,24 +47,26 @@ class Scene:
     """Random swelling of the bed: (changes per second, depth in dB)."""
     hum: tuple[float, float]
     """Harmonic tone: (fundamental in Hz, level over the bed in dB)."""
-    events: tuple[float, float, float]
-    """What happens: (events per second, centre in Hz, length in seconds)."""
+    event: Event
+    """What happens in it."""
 
 
 SCENES: Final[dict[str, Scene]] = {
-    "metro": Scene(-5.0, ((160, 6), (900, 3)), (1.5, 5), (95, -8), (0.8, 2200, 0.08)),
-    "park": Scene(-4.0, ((350, 3), (3800, 7)), (0.7, 6), (60, -30), (1.6, 3800, 0.15)),
-    "shopping_mall": Scene(-4.0, ((500, 6), (1700, 5)), (4.0, 6), (120, -20), (1.2, 1300, 0.20)),
-    "street_traffic": Scene(-5.0, ((120, 5), (1100, 4)), (0.5, 8), (70, -14), (0.5, 900, 0.60)),
-    "airport": Scene(-4.5, ((450, 5), (1300, 4)), (3.0, 5), (110, -22), (0.6, 1900, 0.40)),
-    "bus": Scene(-5.5, ((90, 7), (450, 3)), (1.0, 4), (45, -6), (0.6, 1500, 0.10)),
-    "metro_station": Scene(-4.5, ((250, 5), (1500, 4)), (1.5, 6), (100, -16), (0.7, 2500, 0.30)),
-    "public_square": Scene(-4.2, ((400, 4), (2600, 5)), (2.5, 6), (80, -26), (1.4, 2000, 0.12)),
-    "street_pedestrian": Scene(-4.4, ((300, 4), (1900, 5)), (2.0, 6), (85, -24), (2.2, 1700, 0.05)),
-    "tram": Scene(-5.0, ((200, 5), (1200, 5)), (1.2, 5), (140, -10), (0.9, 2900, 0.12)),
+    "metro": Scene(-5.0, ((160, 6), (900, 3)), (1.5, 5), (95, -8), CLACK),
+    "park": Scene(-4.0, ((350, 3), (3800, 7)), (0.7, 6), (60, -30), CHIRP),
+    "shopping_mall": Scene(-4.0, ((500, 6), (1700, 5)), (4.0, 6), (120, -20), VOICE),
+    "street_traffic": Scene(-5.0, ((120, 5), (1100, 4)), (0.5, 8), (70, -14), HORN),
+    "airport": Scene(-4.5, ((450, 5), (1300, 4)), (3.0, 5), (110, -22), replace(VOICE, often=1.5, seconds=0.5)),
+    "bus": Scene(-5.5, ((90, 7), (450, 3)), (1.0, 4), (45, -6), replace(CLACK, often=1.0, seconds=0.15)),
+    "metro_station": Scene(-4.5, ((250, 5), (1500, 4)), (1.5, 6), (100, -16), replace(HORN, hertz=900, seconds=0.3)),
+    "public_square": Scene(-4.2, ((400, 4), (2600, 5)), (2.5, 6), (80, -26), replace(CHIRP, often=1.5, glide=-0.8)),
+    "street_pedestrian": Scene(-4.4, ((300, 4), (1900, 5)), (2.0, 6), (85, -24), replace(CLACK, often=2.0, noise=0.7)),
+    "tram": Scene(-5.0, ((200, 5), (1200, 5)), (1.2, 5), (140, -10), replace(HORN, hertz=2900, partials=1, glide=0.4)),
 }
 """Every scene that can be made; a set of n scenes takes the first n."""
 
+EVENT_LEVEL: Final = (4.0, 3.0)
+"""Level of an event over the bed, in dB: mean and deviation."""
 FROM_AFAR: Final = (-7.0, 4.0)
 """Level of the other scene in a segment, in dB below the scene itself: mean and deviation, at most 0."""
 
@@ -101,7 +127,7 @@ def _scene(rng: np.random.Generator, scene: Scene, samples: int, rate: int) -> W
     bumps = tuple((hz * 2 ** rng.normal(0, 0.2), gain + rng.normal(0, 2)) for hz, gain in scene.bumps)
     wave = _noise(rng, samples, rate, slope, bumps) * _pulse(rng, samples, rate, *scene.pulse)
     wave += _hum(rng, samples, rate, scene.hum[0]) * _ratio(scene.hum[1] + rng.normal(0, 6))
-    wave += _events(rng, samples, rate, *scene.events)
+    wave += _events(rng, samples, rate, scene.event)
     return _levelled(wave, 0.0)
 
 
@@ -134,21 +160,24 @@ def _hum(rng: np.random.Generator, samples: int, rate: int, hertz: float) -> Wav
     return sum((np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 7)), np.zeros(samples))
 
 
-def _events(rng: np.random.Generator, samples: int, rate: int, often: float, hertz: float, seconds: float) -> Wave:
-    """Bursts of a gliding tone in noise, with a fast attack and a slow decay, now and then."""
+def _events(rng: np.random.Generator, samples: int, rate: int, event: Event) -> Wave:
     wave = np.zeros(samples)
-    for _ in range(rng.poisson(often * samples / rate)):
-        length = min(samples, max(16, round(rate * seconds * 2 ** rng.normal(0, 0.5))))
+    for _ in range(rng.poisson(event.often * samples / rate)):
+        length = min(samples, max(16, round(rate * event.seconds * 2 ** rng.normal(0, 0.5))))
         at = rng.integers(0, samples - length + 1)
-        wave[at : at + length] += _event(rng, length, rate, hertz * 2 ** rng.normal(0, 0.4)) * _ratio(rng.normal(3, 4))
+        wave[at : at + length] += _event(rng, length, rate, event) * _ratio(rng.normal(*EVENT_LEVEL))
     return wave
 
 
-def _event(rng: np.random.Generator, length: int, rate: int, hertz: float) -> Wave:
+def _event(rng: np.random.Generator, length: int, rate: int, event: Event) -> Wave:
+    """Harmonics of a gliding pitch, below half the sample rate, and noise; a fast attack and a slow decay."""
     time = np.arange(length) / length
-    glide = hertz * 2 ** (rng.normal(0, 0.3) * time)
-    tone = np.sin(2 * np.pi * np.cumsum(glide) / rate) + 0.3 * rng.normal(size=length)
-    return tone * np.minimum(1, 20 * time) * np.exp(-4 * time)
+    pitch = event.hertz * 2 ** (rng.normal(0, 0.4) + event.glide * rng.uniform(0.6, 1.4) * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    heard = [k for k in range(1, event.partials + 1) if k * pitch.max() < 0.45 * rate]
+    tone = sum((np.sin(k * phase) / np.sqrt(k) for k in heard), np.zeros(length))
+    wave = (1 - event.noise) * tone + event.noise * rng.normal(size=length)
+    return np.asarray(wave * np.minimum(1, 20 * time) * np.exp(-3 * time))
 
 
 def _ratio(decibels: Wave | float) -> Wave:

@@ -17,7 +17,7 @@ def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: B
     return RunError(
         f"Training in {task.folder.path} has diverged in {where}. {kept(progress)}",
         differences=rows,
-        todo=f"Run `ascfeat verify {task.data.store}`: the store is damaged." if bad else todo,
+        todo=f"{task.data.store} is damaged: remove it and extract again." if bad else todo,
     )
 
 

@@ -23,7 +23,7 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
 @click.argument("name")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--split", help="Split of the dataset; its only one where absent.")
+@click.option("--split", help="Split of the dataset; fold1 or its only one where absent.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value, such as epochs=5.")
 @FEATURES
 @DEVICE
@@ -51,6 +51,7 @@ def fit(
     Only DATASET's name is used, to find FEATURES/<dataset>/<recipe>.zarr; it may be left out where FEATURES holds one
     such store. `ascmodels papers show NAME` lists what --set can change.
     """
+    from ascfeat.recipes import load_recipe, names
     from ascmodels import papers, recipes
     from ascmodels.training import train
 
@@ -67,6 +68,7 @@ def fit(
             device=device,
             placement=placement,  # type: ignore[arg-type]  # click has checked it
             resume=resume,
+            features=load_recipe(recipe.features) if recipe.features in names() else None,
             watch=watch,
         )
     say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")

@@ -83,14 +83,28 @@ def test_other_features_are_refused_with_both_names(tmp_path, recipe):
     assert (refused.value.differences[0].expected, refused.value.differences[0].found) == ("made_up", "other")
 
 
-def test_a_split_must_be_named_where_there_are_several(tmp_path, recipe):
+def test_other_values_under_the_same_name_are_refused_by_field(tmp_path, store, recipe):
+    """A stale store is never trained from because its name is right."""
+    found = store.header.recipe
+    changed = {**found.representation.model_dump(), "n_mels": 128}
+    expected = found.model_copy(update={"representation": type(found.representation).model_validate(changed)})
+    with pytest.raises(StoreMismatch) as refused:
+        train(recipe, store, tmp_path / "run", features=expected)
+    assert [d.field for d in refused.value.differences] == ["representation.n_mels"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_several_splits_fold1_is_meant_and_any_other_must_be_named(tmp_path, recipe):
     clips = scene_clips()
-    splits = (scene_split(clips, "fold1"), scene_split(clips, "fold2"))
+    splits = (scene_split(clips, "fold2"), scene_split(clips, "fold1"))
     store = make_store(tmp_path / "d" / "made_up.zarr", clips, splits=splits)
-    with pytest.raises(RunError, match="fold1, fold2"):
-        train(recipe, store, tmp_path / "run")
-    train(recipe, store, tmp_path / "run", split="fold2", device="cpu")
-    assert RunFolder(tmp_path / "run").data.split == "fold2"
+    train(recipe, store, tmp_path / "run", device="cpu")
+    assert RunFolder(tmp_path / "run").data.split == "fold1"
+    train(recipe, store, tmp_path / "run2", split="fold2", device="cpu")
+    assert RunFolder(tmp_path / "run2").data.split == "fold2"
+    splits = tuple(scene_split(clips, f"fold{n}") for n in (2, 3))
+    with pytest.raises(RunError, match="fold2, fold3"):
+        train(recipe, make_store(tmp_path / "e" / "made_up.zarr", clips, splits=splits), tmp_path / "run3")
 
 
 def test_no_split_at_all_is_said(tmp_path, recipe):
