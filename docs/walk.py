@@ -1,6 +1,7 @@
 """Draw the README's picture from a real walk: a recording, its stored features, the curves and the report of a run.
 
-usage: python docs/walk.py DATASET STORE RUN OUT.png   (after `make demo`: demo/scenes demo/features/scenes/logmel256.zarr demo/run)
+usage: python docs/walk.py DATASET STORE RUN OUT.png
+after `make demo`: python docs/walk.py demo/scenes demo/features/scenes/logmel256.zarr demo/run walk.png
 """
 
 import csv
