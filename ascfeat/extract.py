@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +95,7 @@ def run(
         with _full_disk(jobs[0].path.parent):
             fillings = [_filling(tree, manifest, job, resolve_device(device)) for job in todo]
             _pass(tree, manifest, fillings, threads or os.cpu_count() or 1, progress)
-            done = {f.job.path: f.finish() for f in fillings}
+            done = {f.writer.path: f.finish() for f in fillings}
     return [done.get(j.path) or Outcome(j.path, j.header, 0, Store(j.path).excluded(), 0.0) for j in jobs]
 
 
@@ -146,8 +145,9 @@ def features_of(
     made = target(header, resolve_device(device))
     for file in files:
         try:
-            data = _bytes(file)
-            yield file, made.features(decode(data, str(file)), str(file))
+            with exact_arithmetic():
+                values = made.features(decode(_bytes(file), str(file)), str(file))
+            yield file, values
         except AudioError as error:
             yield file, error
 
@@ -156,40 +156,32 @@ def features_of(
 class _Filling:
     """A store being filled: collects its clips in order and writes each unit when it is complete."""
 
-    job: Job
     writer: Writer
     target: Target
-    start: float = field(default_factory=time.perf_counter)
+    pending: frozenset[int]
+    values: list[Values] = field(default_factory=list)
+    records: list[ClipRecord] = field(default_factory=list)
     computed: int = 0
-
-    @cached_property
-    def pending(self) -> frozenset[int]:
-        return frozenset(self.writer.pending())
+    start: float = field(default_factory=time.perf_counter)
 
     def wants(self, position: int) -> bool:
-        return position // self.job.header.clips_per_unit in self.pending
-
-    def begin(self) -> None:
-        self._values: list[Values] = []
-        self._records: list[ClipRecord] = []
+        return position // self.writer.header.clips_per_unit in self.pending
 
     def take(self, position: int, record: ClipRecord, values: Values | None) -> None:
-        header = self.job.header
+        header = self.writer.header
         unit = position // header.clips_per_unit
-        first, end = unit_rows(header, unit)
-        if position == first:
-            self.begin()
-        self._values.append(np.full(header.layout.shape, np.nan, np.float32) if values is None else values)
-        self._records.append(record)
+        self.values.append(np.full(header.layout.shape, np.nan, np.float32) if values is None else values)
+        self.records.append(record)
         self.computed += 1
-        if position == end - 1:
-            self.writer.write(unit, np.stack(self._values), self._records)
+        if position + 1 == unit_rows(header, unit)[1]:
+            self.writer.write(unit, np.stack(self.values), self.records)
+            self.values, self.records = [], []
 
     def finish(self) -> Outcome:
         if self.writer.seal is None:
             self.writer.finish()
         spent = time.perf_counter() - self.start
-        return Outcome(self.job.path, self.job.header, self.computed, self.writer.excluded(), spent)
+        return Outcome(self.writer.path, self.writer.header, self.computed, self.writer.excluded(), spent)
 
 
 def _pass(
@@ -228,9 +220,9 @@ def _filling(tree: Tree, manifest: Manifest, job: Job, device: str) -> _Filling:
     if not job.path.exists():
         create(job.path, job.header, manifest)
     writer = Writer(job.path)
-    again = job_for(tree, manifest, job.path, job.header)  # another process may have written since `prepare`
-    writer.reopen(again.pending)
-    return _Filling(job, writer, target(job.header, device))
+    pending = job_for(tree, manifest, job.path, job.header).pending  # another process may have written since `prepare`
+    writer.reopen(pending)
+    return _Filling(writer, target(writer.header, device), frozenset(pending))
 
 
 def _bytes(file: Path) -> bytes:
