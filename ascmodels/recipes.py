@@ -10,11 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from ascmodels.documents import plain
 from ascmodels.families.base import Family
-from ascmodels.refusals import refusal
 from ascmodels.trainers.base import Trainer
 from ascschemas import plugins
 from ascschemas.base import Frozen, Parameters
 from ascschemas.problems import RecipeError, UnknownName, nearest
+from ascschemas.refusals import refusal
 from ascschemas.training import TrainingRecipe
 
 SLOTS = {"family": "ascmodels.families", "trainer": "ascmodels.trainers"}
@@ -70,6 +70,7 @@ def validated(values: Mapping[str, Any], where: str) -> TrainingRecipe:
             what=f"{where} is not a training recipe.",
             todo="Correct these values; `ascmodels papers show nguyen2020` prints a whole recipe.",
             known=[*_paths(TrainingRecipe)],
+            unions=("objective", "optimiser", "schedule"),
         ) from None
 
 

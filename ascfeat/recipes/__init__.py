@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from ascfeat.representations import problem_lines, representation
-from ascschemas.base import Parameters
+from ascfeat.representations import representation
+from ascschemas.base import Frozen, Parameters
 from ascschemas.dataset import AudioFormat
 from ascschemas.problems import RecipeError, UnknownName, nearest
-from ascschemas.recipe import Decode, FeatureRecipe
+from ascschemas.recipe import Decode, FeatureRecipe, Storage
+from ascschemas.refusals import refusal
 
 
 def names() -> tuple[str, ...]:
@@ -67,16 +65,15 @@ def _parse(text: str, where: str) -> FeatureRecipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"{where} is not YAML: {error}", todo="Correct the file.") from error
     except ValidationError as error:
-        hints = "".join(f"\n  {hint}" for hint in _misspelt(error))
-        raise RecipeError(
-            f"{where} is not a feature recipe:\n{problem_lines(error)}{hints}",
+        raise refusal(
+            error,
+            what=f"{where} is not a feature recipe.",
             todo="Correct these keys; `ascfeat recipes show logmel256` prints a whole recipe.",
+            known=_keys(),
         ) from error
 
 
-def _misspelt(error: ValidationError) -> Iterator[str]:
-    known = [*FeatureRecipe.model_fields, *Decode.model_fields]
-    for problem in error.errors():
-        key: Any = problem["loc"][-1] if problem["loc"] else ""
-        if problem["type"] == "extra_forbidden" and (close := difflib.get_close_matches(str(key), known, n=1)):
-            yield f"{key}: did you mean {close[0]}?"
+def _keys() -> list[str]:
+    """Every key of a recipe that is not a representation's own, dotted."""
+    slots: dict[str, type[Frozen]] = {"decode": Decode, "storage": Storage}
+    return [*FeatureRecipe.model_fields, *(f"{slot}.{key}" for slot, cls in slots.items() for key in cls.model_fields)]

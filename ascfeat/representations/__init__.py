@@ -13,7 +13,7 @@ from ascschemas.base import Parameters
 from ascschemas.dataset import AudioFormat
 from ascschemas.layout import Layout
 from ascschemas.plugins import load
-from ascschemas.problems import RecipeError
+from ascschemas.refusals import refusal
 
 Transform = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 """Waveforms ``(clip, channel, samples)`` to features ``(clip, *layout.shape)``, both float32; safe from threads."""
@@ -24,6 +24,9 @@ class Representation(Protocol):
 
     backends: ClassVar[tuple[str, ...]]
     """Names of the backends that can compute it; the first is the default."""
+
+    model_fields: ClassVar[dict[str, Any]]
+    """Parameters by name; pydantic's own."""
 
     @classmethod
     def model_validate(cls, obj: Any) -> Self:
@@ -63,15 +66,10 @@ def representation(parameters: Parameters) -> Representation:
     try:
         return cls.model_validate(parameters.model_dump(mode="json"))
     except ValidationError as error:
-        raise RecipeError(
-            f"The parameters of representation {parameters.kind!r} cannot be meant:\n{problem_lines(error)}",
-            todo="Correct them in the recipe; `ascfeat recipes` lists recipes to start from.",
+        raise refusal(
+            error,
+            what=f"The parameters of representation {parameters.kind!r} cannot be meant.",
+            todo="Correct them in the recipe; `ascfeat recipes show logmel256` prints a whole one.",
+            known=[f"representation.{name}" for name in cls.model_fields],
+            prefix="representation.",
         ) from error
-
-
-def problem_lines(error: ValidationError) -> str:
-    """Every problem of a validation, one a line: where, what, and the value that was found."""
-    return "\n".join(
-        f"  {'.'.join(str(part) for part in e['loc']) or 'all'}: {e['msg']} (found {e['input']!r})"
-        for e in error.errors()
-    )

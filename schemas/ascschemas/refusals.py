@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pydantic import ValidationError
 
 from ascschemas.problems import Difference, RecipeError, nearest
 
-UNIONS = ("objective", "optimiser", "schedule")
-"""Fields whose ``kind`` pydantic puts into an error's path; nobody wrote it there."""
-
 
 def refusal(
-    error: ValidationError, *, what: str, todo: str, known: Iterable[str] = (), prefix: str = ""
+    error: ValidationError,
+    *,
+    what: str,
+    todo: str,
+    known: Iterable[str] = (),
+    prefix: str = "",
+    unions: Collection[str] = (),
 ) -> RecipeError:
     """Turn every problem that pydantic found into one error.
 
@@ -27,26 +30,32 @@ def refusal(
         Legal dotted paths, to suggest the nearest for an unknown one.
     prefix : str
         Put before every path.
+    unions : collection of str
+        Fields whose ``kind`` pydantic puts into an error's path; nobody wrote it there.
     """
     paths = list(known)
     rows = [
         Difference(
-            field=path, expected=_expected(problem["type"], problem["msg"], path, paths), found=_found(problem["input"])
+            field=path,
+            expected=_expected(problem["type"], problem["msg"], path, paths),
+            found="nothing" if problem["type"] == "missing" else _found(problem["input"]),
         )
         for problem in error.errors(include_url=False)
-        for path in [prefix + _path(problem["loc"])]
+        for path in [prefix + _path(problem["loc"], unions)]
     ]
     return RecipeError(what, todo=todo, differences=rows)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    kept = [str(part) for i, part in enumerate(location) if i != 1 or location[0] not in UNIONS]
+def _path(location: tuple[int | str, ...], unions: Collection[str]) -> str:
+    kept = [str(part) for i, part in enumerate(location) if i != 1 or location[0] not in unions]
     return ".".join(kept) or "as a whole"
 
 
 def _expected(kind: str, message: str, path: str, known: list[str]) -> str:
     if kind == "extra_forbidden":
         return f"no such key; {nearest(path, known)}" if known else "no such key"
+    if kind == "missing":
+        return "a value"
     return message.removeprefix("Value error, ").removeprefix("Input should be ")
 
 
