@@ -19,8 +19,9 @@ demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 	$(BIN)/ascfeat extract --recipe logmel256 --features demo/features demo/scenes
 	$(BIN)/ascmodels fit five_conv_small demo/scenes --features demo/features --out demo/run --set epochs=$(EPOCHS)
 	$(BIN)/ascmodels evaluate demo/run
-	$(BIN)/ascmodels predict demo/run $$(ls demo/scenes/audio/*.wav | head -2)
+	$(BIN)/ascmodels predict demo/run $$(sed -n '2s|^|demo/scenes/|p;40s|^|demo/scenes/|p' demo/scenes/evaluation_setup/fold1_test.csv | tr -d '\r')
 	$(BIN)/ascfeat show demo/features/scenes/logmel256.zarr $$(ls demo/scenes/audio | head -1) --out demo/clip.png
+	@echo "The two recordings above are from the test side. The commands are in .venv/bin."
 	@echo "From nothing to a report in $$(($$(date +%s) - $$(cat demo/.started))) s. Pictures: $$(ls demo/clip.png demo/run/*.png | xargs)"
 
 test: $(READY)  ## Run all tests
@@ -54,6 +55,7 @@ clean:  ## Remove .venv and everything that was built
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0])'
+	@echo "Installing into .venv (this downloads torch and other packages once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@

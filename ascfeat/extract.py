@@ -73,7 +73,7 @@ def run(
     tree, manifest
         The dataset.
     jobs : sequence of Job
-        From :func:`prepare`. What is already done of them is not done again.
+        From ``ascfeat.jobs.prepare``. What is already done of them is not done again.
     device : str
         ``auto``, ``cpu`` or ``cuda:i``.
     threads : int, optional

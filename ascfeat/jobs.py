@@ -141,4 +141,31 @@ def _manifest_differences(store: Store, manifest: Manifest) -> Iterator[Differen
         if clips:
             yield Difference(field=name, expected="none", found=f"{len(clips)}, first {min(clips)}")
     if ids == now:
-        yield Difference(field="labels, devices, places or splits", expected="those of the store", found="others")
+        yield from _relabelled(store, manifest)
+        yield from _resplit(store, manifest)
+
+
+def _relabelled(store: Store, manifest: Manifest) -> Iterator[Difference]:
+    """What the dataset says of clips and the store does not, by property: how many, and the first with both values."""
+    said = {c.id: c for c in manifest.clips}
+    labels, devices, places = store.labels, store.devices, store.locations
+    for name, values in {"label": labels, "device": devices, "location": places}.items():
+        told = [(i, getattr(said[i], name), v) for i, v in zip(store.ids, values, strict=True)]
+        other = [(clip, expected, found) for clip, expected, found in told if expected != found]
+        for clip, expected, found in other[:1]:
+            field = f"{name} of {len(other)} clips, first {clip}"
+            yield Difference(field=field, expected=expected or "none", found=found or "none")
+
+
+def _resplit(store: Store, manifest: Manifest) -> Iterator[Difference]:
+    now, then = (", ".join(names) or "none" for names in ([s.name for s in manifest.splits], store.header.splits))
+    if now != then:
+        yield Difference(field="splits", expected=now, found=then)
+        return
+    for split in manifest.splits:
+        side = dict(zip((c.id for c in manifest.clips), manifest.sides(split), strict=True))
+        stored = zip(store.ids, store.sides(split.name).tolist(), strict=True)
+        moved = [(clip, found) for clip, found in stored if side[clip] != found]
+        for clip, found in moved[:1]:
+            field = f"side in {split.name} of {len(moved)} clips, first {clip}"
+            yield Difference(field=field, expected=side[clip], found=found)

@@ -68,7 +68,7 @@ def validated(values: Mapping[str, Any], where: str) -> TrainingRecipe:
         raise refusal(
             error,
             what=f"{where} is not a training recipe.",
-            todo="Correct these values; `ascmodels papers show nguyen2020` prints a whole recipe.",
+            todo="Correct these values; `ascmodels papers show NAME` prints a whole recipe.",
             known=[*_paths(TrainingRecipe)],
             unions=("objective", "optimiser", "schedule"),
         ) from None

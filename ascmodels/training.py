@@ -80,7 +80,7 @@ def train(
         if folder.finished:
             watch.note(f"{out} is finished: nothing to do.")
             return _drawn(folder, folder.finished)
-        watch.note(_forecast(data, place, target.type))
+        watch.note(_forecast(data, place, target.type, sides, recipe))
         task = Task(
             recipe=recipe,
             layout=source.layout,
@@ -174,7 +174,10 @@ def _drawn(folder: RunFolder, finished: Finished) -> Finished:
     return finished
 
 
-def _forecast(data: RunData, place: Place, device: str) -> str:
+def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: TrainingRecipe) -> str:
     counts = ", ".join(f"{n} {side}" for side, n in data.clips.items() if n)
     where = "memory" if place == "ram" else "the store, batch by batch"
-    return f"{counts} clips of {data.header.dataset} ({data.split}); features from {where}; on {device}."
+    side = "test" if recipe.selection.side == "test" else "validation"
+    watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
+    clips = f"{counts} clips of {data.header.dataset} ({data.split})"
+    return f"{clips}; features from {where}; on {device}.\nWatched after each epoch, * where it is the best so far: {watched}."

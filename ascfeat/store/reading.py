@@ -220,7 +220,7 @@ def open_store(path: Path) -> Store:
         done = sum(store.unit_record(u) is not None for u in range(store.header.units))
         raise StoreError(
             f"{path} is not finished: {done} of {store.header.units} units are done, and it is not sealed.",
-            todo=f"Finish it with `ascfeat extract --recipe {store.header.recipe.name} {store.header.dataset}`.",
+            todo=f"Finish it with `ascfeat extract` on {store.header.dataset}, --recipe {store.header.recipe.name}.",
         )
     return store
 

@@ -135,7 +135,7 @@ def _verdict(report: CheckReport) -> Iterator[str]:
         return
     yield f"\nNot fit: {unusable} of {report.clips} recordings cannot be used, {leaks} leaks between train and test."
     if unusable and report.usable:
-        yield "`ascfeat extract` leaves these recordings out and goes on; with --strict it stops."
+        yield "`ascfeat extract` leaves these recordings out and goes on; with --strict it exits with status 1."
     if leaks:
         yield "A leak makes test results too good: put everything of one location on one side."
 

@@ -30,7 +30,13 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
 @click.option("--seed", type=click.IntRange(min=0), help="What every random draw comes from; short for --set seed=N.")
 @click.option("--select", type=click.Choice(["validation", "test", "last"]), help="Side whose score picks the epoch.")
 @click.option("--trainer", metavar="NAME", help="Trainer; short for --set trainer.kind=NAME.")
-@click.option("--placement", type=click.Choice(["auto", "ram", "stream"]), default="auto", show_default=True)
+@click.option(
+    "--placement",
+    type=click.Choice(["auto", "ram", "stream"]),
+    default="auto",
+    show_default=True,
+    help="Where features are read from while training; auto is memory where they fit.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 def fit(
     name: str,
@@ -46,7 +52,9 @@ def fit(
     placement: str,
     resume: bool,
 ) -> None:
-    """Train the paper NAME (or a YAML file) on the features of DATASET, into the folder --out.
+    """Train the recipe NAME on the features of DATASET, into the folder --out.
+
+    NAME is one that `ascmodels papers` lists, or a YAML file.
 
     Only DATASET's name is used, to find FEATURES/<dataset>/<recipe>.zarr; it may be left out where FEATURES holds one
     such store. `ascmodels papers show NAME` lists what --set can change.

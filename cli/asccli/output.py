@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO, cast
 
 import click
 from rich.console import Console
@@ -103,7 +106,24 @@ def size(count: float) -> str:
 
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False, soft_wrap=False)
+    if stream.isatty():
+        return Console(file=stream, highlight=False)
+    return Console(file=cast(TextIO, _Unpadded(stream)), width=120, highlight=False)
+
+
+class _Unpadded(io.TextIOBase):
+    """A stream whose lines end with their last word: tables are padded, and a pipe has no width to pad to."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write without the blanks before line ends."""
+        return self.stream.write(re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
 
 
 class _Rate(ProgressColumn):

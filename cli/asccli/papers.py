@@ -42,7 +42,8 @@ def show(name: str, as_json: bool) -> None:
     published = [(f"{c.scope} {c.group}", c.value, c.source, c.data.title) for c in recipe.claims]
     if published:
         console().print(table("\npublished accuracies, %", ["of", "value", "where", "data"], published))
-    say(f"\nfingerprint {recipe.fingerprint}")
+    say("\npaper: it says so; prior: earlier public work; choice, ours, default: nobody's but this project's")
+    say(f"fingerprint {recipe.fingerprint}")
 
 
 @click.command()

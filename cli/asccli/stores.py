@@ -60,7 +60,7 @@ def ls(folder: Path) -> None:
 def show(store: Path, clip: str, out: Path) -> None:
     """Draw the features of CLIP as a picture with real axes.
 
-    CLIP is a clip id (audio/x.wav), the end of one, or a position in the store.
+    CLIP is a clip id (audio/x.wav), what only one ends with, or a position in the store.
     """
     from ascfeat.picture import spectrogram
     from ascfeat.store import open_store
@@ -96,7 +96,7 @@ def _refuse_excluded(store: Store, position: int) -> None:
 
 
 def _ending(ids: Sequence[str], clip: str) -> list[int]:
-    return [i for i, name in enumerate(ids) if name.endswith((f"/{clip}", f"/{clip}.wav"))]
+    return [i for i, name in enumerate(ids) if name.endswith((clip, f"{clip}.wav"))]
 
 
 def _near(clip: str, ids: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ascschemas.problems import Difference, RecipeError, nearest
 
@@ -37,7 +38,7 @@ def refusal(
     rows = [
         Difference(
             field=path,
-            expected=_expected(problem["type"], problem["msg"], path, paths),
+            expected=_expected(problem, path, paths),
             found="nothing" if problem["type"] == "missing" else _found(problem["input"]),
         )
         for problem in error.errors(include_url=False)
@@ -51,13 +52,17 @@ def _path(location: tuple[int | str, ...], unions: Collection[str]) -> str:
     return ".".join(kept) or "as a whole"
 
 
-def _expected(kind: str, message: str, path: str, known: list[str]) -> str:
-    if kind == "extra_forbidden":
+def _expected(problem: ErrorDetails, path: str, known: list[str]) -> str:
+    if problem["type"] == "extra_forbidden":
         return f"no such key; {nearest(path, known)}" if known else "no such key"
-    if kind == "missing":
+    if problem["type"] == "missing":
         return "a value"
-    return message.removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "union_tag_invalid":
+        return f"kind to be one of {problem['ctx']['expected_tags']}"
+    return problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _found(value: object) -> str:
+    if isinstance(value, dict) and "kind" in value:
+        return f"kind {value['kind']}"
     return "what is written there" if isinstance(value, dict | list | tuple) else repr(value)

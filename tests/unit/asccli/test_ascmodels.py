@@ -54,7 +54,7 @@ def test_a_model_is_trained_and_evaluated(place, ascmodels):
     )
     selected = RunFolder(place / "run").progress().selected
     assert (status, out) == (0, f"run: 3 epochs, epoch {selected} selected. Next: ascmodels evaluate run\n")
-    assert [line.split()[:2] for line in err.splitlines()[1:]] == [["epoch", str(n)] for n in (1, 2, 3)]
+    assert [line.split()[:2] for line in err.splitlines()[2:]] == [["epoch", str(n)] for n in (1, 2, 3)]
     assert max(map(len, err.splitlines())) <= 100
     assert RunFolder(place / "run").recipe.seed == 4
     status, out, err = ascmodels("evaluate", "run")

@@ -153,9 +153,18 @@ def test_another_list_of_clips_is_refused_by_name(dataset: Dataset, recipe, tmp_
     fewer = manifest.model_copy(update={"clips": manifest.clips[:9], "splits": ()})
     with pytest.raises(StoreMismatch, match=r"clips removed .*1, first audio/09\.wav"):
         fill((tree, fewer), [recipe], tmp_path)
-    relabelled = manifest.model_copy(update={"splits": ()})
-    with pytest.raises(StoreMismatch, match="labels, devices, places or splits"):
+    with pytest.raises(StoreMismatch, match=r"splits\s+expected none\s+found fold1"):
+        fill((tree, manifest.model_copy(update={"splits": ()})), [recipe], tmp_path)
+    first, *rest = manifest.clips
+    relabelled = manifest.model_copy(update={"clips": (first.model_copy(update={"label": "tram"}), *rest)})
+    with pytest.raises(StoreMismatch, match=r"label of 1 clips, first audio/00\.wav\s+expected tram\s+found bus"):
         fill((tree, relabelled), [recipe], tmp_path)
+    (split,) = manifest.splits
+    moved = split.model_copy(update={"train": split.train[1:], "test": (*split.test, split.train[0])})
+    with pytest.raises(
+        StoreMismatch, match=r"side in fold1 of 1 clips, first audio/00\.wav\s+expected test\s+found train"
+    ):
+        fill((tree, manifest.model_copy(update={"splits": (moved,)})), [recipe], tmp_path)
 
 
 def test_a_disk_that_cannot_hold_it_is_refused_before_anything(dataset: Dataset, recipe, tmp_path, monkeypatch) -> None:

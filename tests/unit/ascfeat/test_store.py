@@ -80,7 +80,7 @@ def test_an_unfinished_store_is_refused_with_the_command_that_finishes_it(datase
     tree, manifest = dataset
     (job,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
     create(job.path, job.header, manifest)
-    with pytest.raises(StoreError, match=r"0 of 3 units are done.*\n.*ascfeat extract --recipe small set"):
+    with pytest.raises(StoreError, match=r"0 of 3 units are done.*\n.*on set, --recipe small"):
         open_store(job.path)
 
 
