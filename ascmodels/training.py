@@ -180,4 +180,5 @@ def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: Tr
     side = "test" if recipe.selection.side == "test" else "validation"
     watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
     clips = f"{counts} clips of {data.header.dataset} ({data.split})"
-    return f"{clips}; features from {where}; on {device}.\nWatched after each epoch, * where it is the best so far: {watched}."
+    first = f"{clips}; features from {where}; on {device}."
+    return f"{first}\nWatched after each epoch, * where it is the best so far: {watched}."
