@@ -14,15 +14,16 @@ help:  ## Say what each target does
 
 demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 	@rm -rf demo/scenes demo/features demo/run demo/clip.png && mkdir -p demo && date +%s > demo/.started
+	@echo "A walk from recordings to a report: under five minutes on two cores."
 	$(BIN)/ascfeat demo-data demo/scenes
 	$(BIN)/ascfeat check demo/scenes
 	$(BIN)/ascfeat extract --recipe logmel256 --features demo/features demo/scenes
 	$(BIN)/ascmodels fit five_conv_small demo/scenes --features demo/features --out demo/run --set epochs=$(EPOCHS)
 	$(BIN)/ascmodels evaluate demo/run
 	$(BIN)/ascmodels predict demo/run $$(sed -n '2s|^|demo/scenes/|p;40s|^|demo/scenes/|p' demo/scenes/evaluation_setup/fold1_test.csv | tr -d '\r')
+	@echo "(both recordings are from the test side)"
 	$(BIN)/ascfeat show demo/features/scenes/logmel256.zarr $$(ls demo/scenes/audio | head -1) --out demo/clip.png
-	@echo "The two recordings above are from the test side. The commands are in .venv/bin."
-	@echo "From nothing to a report in $$(($$(date +%s) - $$(cat demo/.started))) s. Pictures: $$(ls demo/clip.png demo/run/*.png | xargs)"
+	@echo "From nothing to a report in $$(($$(date +%s) - $$(cat demo/.started))) s. The commands are in $(BIN). Pictures: $$(ls demo/clip.png demo/run/*.png | xargs)"
 
 test: $(READY)  ## Run all tests
 	@$(BIN)/pytest -n $(JOBS)
