@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ascfeat.audio import probe
+from ascfeat.audio import digest, probe, read
 from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.torch_backend import resolve_device
 from ascfeat.plan import plan, stored_bytes
 from ascfeat.store import Store, store_path, unit_rows
 from ascschemas.dataset import Manifest
-from ascschemas.problems import Difference, SpaceError, StoreMismatch, differences
+from ascschemas.problems import AudioError, Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.store import StoreHeader
+
+SPOT_CHECKS = 8
+"""Recordings, about, whose content is compared with the store's at every start."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ def prepare(
     AscError
         When recipe and recordings do not fit, or no recording can be decoded.
     """
+    twice = [name for name, n in Counter(r.name for r in recipes).items() if n > 1]
+    if twice:
+        raise RecipeError(
+            f"{len(recipes)} recipes were given, and several are called {', '.join(twice)}.",
+            todo="Give each recipe once, and each a name of its own.",
+        )
     at = resolve_device(device)
     audio = probe(tree, [c.id for c in manifest.clips])
     headers = [plan(r, manifest, audio, backend=backend, device=at) for r in recipes]
@@ -89,9 +99,15 @@ def job_for(tree: Tree, manifest: Manifest, path: Path, header: StoreHeader) -> 
     """What there is to do for one store, planned as ``header``, against what lies at ``path``."""
     if not path.exists():
         return Job(path, header, tuple(range(header.units)))
+    if not (path / "zarr.json").is_file():
+        raise StoreError(
+            f"{path} is there and is not a feature store: it has no zarr.json.",
+            todo="Move it away or remove it, then run the same command again.",
+        )
     store = Store(path)
     _refuse_other(store, header, manifest)
     changed = tuple(_changed(tree, store))
+    _refuse_other_dataset(tree, store, changed)
     pending = sorted({*store.pending(), *units_of(changed, store)})
     return Job(path, store.header, tuple(pending), changed, store.seal is not None)
 
@@ -103,13 +119,37 @@ def units_of(clips: Sequence[str], store: Store) -> list[int]:
 
 
 def _changed(tree: Tree, store: Store) -> Iterator[str]:
-    """Clips whose recording has another size than when it was read, has come back, or has gone."""
-    for clip, record in zip(store.ids, store.records(), strict=True):
+    """Clips whose recording is not the one that was read: of another size, or of other content.
+
+    Content is compared where a recording was written after its unit, and for a few recordings always: hashing all of
+    a large dataset at every start would take minutes.
+    """
+    step = max(1, store.header.clips // SPOT_CHECKS)
+    for position, (clip, record) in enumerate(zip(store.ids, store.records(), strict=True)):
         if record is None:
             continue
         size = tree.size(clip) if tree.exists(clip) else 0
-        if size != record.source_bytes:
+        suspect = position % step == 0 or (size and tree.modified(clip) > store.written(position))
+        if size != record.source_bytes or (suspect and record.source and _content(tree, clip) != record.source):
             yield clip
+
+
+def _content(tree: Tree, clip: str) -> str | None:
+    try:
+        return digest(read(tree, clip))
+    except AudioError:
+        return None
+
+
+def _refuse_other_dataset(tree: Tree, store: Store, changed: Sequence[str]) -> None:
+    """Refuse to overwrite a store of which no recording is left: it is another dataset's, of the same name."""
+    made_from = [clip for clip, r in zip(store.ids, store.records(), strict=True) if r is not None and r.source]
+    if len(made_from) < 2 or not set(made_from) <= set(changed):
+        return
+    raise StoreMismatch(
+        f"{store.path} was made from other recordings: not one of {len(made_from)} is the one in {tree.root}.",
+        todo="If this is another dataset, rename its folder or name another --features; else remove that store.",
+    )
 
 
 def _refuse_other(store: Store, header: StoreHeader, manifest: Manifest) -> None:

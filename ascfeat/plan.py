@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from ascfeat.audio import waveform_format
 from ascfeat.representations import representation
+from ascfeat.store import clip_table, table_digest
 from ascschemas.dataset import AudioFormat, Manifest
 from ascschemas.problems import DatasetError, RecipeError, nearest
 from ascschemas.recipe import FeatureRecipe
@@ -53,6 +54,7 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
         dataset=manifest.dataset,
         dataset_kind=manifest.kind,
         manifest=manifest.fingerprint,
+        table=table_digest(clip_table(manifest)),
         recipe=recipe,
         recipe_fingerprint=recipe.fingerprint,
         audio=audio,
@@ -79,10 +81,8 @@ def stored_bytes(header: StoreHeader, clips: int) -> int:
 def _clips_per_unit(recipe: FeatureRecipe, clip_bytes: int, clips: int) -> int:
     """The largest power of two of clips whose values take at most ``SHARD_BYTES``; no larger than holds them all."""
     asked = recipe.storage.clips_per_shard
-    if asked != "auto":
-        return asked
     fitting = 1 << max(0, (SHARD_BYTES // clip_bytes).bit_length() - 1)
-    return min(fitting, 1 << (clips - 1).bit_length())
+    return min(fitting if asked == "auto" else asked, 1 << (clips - 1).bit_length())
 
 
 def _backend(name: str, available: tuple[str, ...], recipe: FeatureRecipe) -> str:

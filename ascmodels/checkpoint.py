@@ -101,7 +101,7 @@ class RunFolder:
             aside.rename(final)
             _sync(final.parent)
             _write(self.path / CURVES, _csv(progress))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError when a disk is full
             raise self._cannot_write(error, progress.epoch) from error
         self._prune({progress.epoch, progress.selected})
 
@@ -114,9 +114,10 @@ class RunFolder:
         for epoch in set(self.epochs()) - kept:
             shutil.rmtree(self.checkpoint(epoch), ignore_errors=True)
 
-    def _cannot_write(self, error: OSError, epoch: int) -> RunError:
+    def _cannot_write(self, error: OSError | RuntimeError, epoch: int) -> RunError:
+        why = getattr(error, "strerror", None) or error
         return RunError(
-            f"The checkpoint of epoch {epoch} cannot be written to {self.path}: {error.strerror or error}.",
+            f"The checkpoint of epoch {epoch} cannot be written to {self.path}: {why}.",
             todo="Make room or mend the disk, then run the same command with --resume: earlier checkpoints are kept.",
         )
 
@@ -181,8 +182,19 @@ def _require_ours(path: Path) -> None:
         inside = {p.name for p in path.iterdir()}
     except OSError as error:
         raise RunError(f"No run can be kept in {path}: {error.strerror}.", todo="Choose another --out.") from error
-    if inside and not inside & {CONFIG, DATA, LOCK}:
+    if inside - {LOCK} and not _is_run(path, inside):
         raise RunError(f"{path} exists and is not a run folder.", todo="Choose another --out; nothing was touched.")
+
+
+def _is_run(path: Path, inside: set[str]) -> bool:
+    """Whether a folder holds a run, or the beginning of one: others keep a ``config.json``, too."""
+    if CONFIG not in inside:
+        return False
+    try:
+        TrainingRecipe.model_validate_json((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return DATA in inside  # a run whose recipe is damaged: reading it says so
+    return True
 
 
 def _require_same(folder: RunFolder, recipe: TrainingRecipe, data: RunData) -> None:

@@ -24,5 +24,5 @@ def plain(text: str, where: str) -> Any:
     """
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{where} is not YAML: {error}", todo="Correct it.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -26,19 +27,20 @@ def column_splits(listed: Sequence[Listed], origin: str = "official") -> tuple[S
         Who made the folds.
     """
     entries = [(posix(entry.path), _value(entry.fold)) for entry in listed if entry.fold]
-    values = sorted({value for _, value in entries}, key=_natural)
-    if {SIDE_WORDS.get(value) for value in values} >= {"train", "test"}:
+    if {SIDE_WORDS.get(value) for _, value in entries} >= {"train", "test"}:
         return (Split(name="fold1", train=_on(entries, "train"), test=_on(entries, "test"), origin=origin),)
-    if len(values) < 2:
+    folds = [(path, _name(value)) for path, value in entries]
+    names = sorted({name for _, name in folds}, key=_natural)
+    if len(names) < 2:
         return ()
     return tuple(
         Split(
-            name=_name(value),
-            train=tuple(path for path, fold in entries if fold != value),
-            test=tuple(path for path, fold in entries if fold == value),
+            name=name,
+            train=tuple(path for path, fold in folds if fold != name),
+            test=tuple(path for path, fold in folds if fold == name),
             origin=origin,
         )
-        for value in values
+        for name in names
     )
 
 
@@ -52,8 +54,10 @@ def _value(text: str) -> str:
 
 
 def _name(value: str) -> str:
-    word = re.sub(r"[^a-z0-9_.+-]+", "_", value)
-    return word if word.startswith("fold") else f"fold{word}"
+    """``1`` and ``fold1`` are one fold; a value that had to change keeps digits of its SHA-256, to be no other's."""
+    word = re.sub(r"\s+", "_", value if value.startswith("fold") else f"fold{value}")
+    safe = re.sub(r"[^a-z0-9_.+-]+", "_", word)[:60]
+    return safe if safe == word else f"{safe}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
 
 
 def _natural(value: str) -> tuple[tuple[int, str], ...]:

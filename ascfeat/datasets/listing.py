@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -56,12 +57,15 @@ def posix(path: str) -> str:
 def safe_name(name: str) -> str:
     """A folder's name as a dataset's: characters that are not safe in a file name everywhere become ``_``.
 
+    Where a name had to change, a few digits of its SHA-256 follow, so that no two names become one.
+
     Examples
     --------
-    >>> safe_name("my scenes (2)"), safe_name("")
-    ('my_scenes_2', 'dataset')
+    >>> safe_name("scenes"), safe_name("my scenes (2)")
+    ('scenes', 'my_scenes_2-bf01d0')
     """
-    return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("_.+-")[:100] or "dataset"
+    safe = re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("_.+-")[:80] or "dataset"
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def refuse(tree: Tree, kind: str, problems: Sequence[Difference]) -> None:

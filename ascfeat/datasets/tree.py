@@ -69,6 +69,10 @@ class Tree:
         """Size of a file in bytes, uncompressed."""
         return (self.root / path).stat().st_size if self._is_loose(path) else self._member(path)[1].file_size
 
+    def modified(self, path: str) -> float:
+        """When a file, or the archive that holds it, was last written, in seconds since the epoch."""
+        return (self.root / path if self._is_loose(path) else Path(str(self._member(path)[0].filename))).stat().st_mtime
+
     def read(self, path: str) -> bytes:
         """The bytes of a file.
 

@@ -62,7 +62,7 @@ def complete(recipe: FeatureRecipe, where: str) -> FeatureRecipe:
 def _parse(text: str, where: str) -> FeatureRecipe:
     try:
         return FeatureRecipe.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{where} is not YAML: {error}", todo="Correct the file.") from error
     except ValidationError as error:
         raise refusal(

@@ -30,13 +30,13 @@ class LogMel(Frozen):
     """Length of the FFT, in samples."""
     win_length: Size | None = None
     """Length of the window, in samples; that of the FFT where absent."""
-    hop_length: Size
+    hop_length: Annotated[int, Field(ge=1, le=1 << 20)]
     """Samples from one frame to the next."""
     window: Literal["hann", "hamming"] = "hann"
     """Shape of the window, periodic."""
     spectrum: Literal["magnitude", "power"]
     """What the filters add up."""
-    n_mels: Size
+    n_mels: Annotated[int, Field(ge=1, le=4096)]
     """Number of mel bands."""
     fmin: Hertz = 0.0
     """Lower edge of the lowest band, in Hz."""

@@ -2,6 +2,7 @@
 
 from ascfeat.store.creating import create
 from ascfeat.store.reading import Statistics, Store, Values, find_stores, open_store, store_path, unit_rows
+from ascfeat.store.table import clip_table, table_digest
 from ascfeat.store.writing import Writer, sweep
 
 __all__ = [
@@ -9,10 +10,12 @@ __all__ = [
     "Store",
     "Values",
     "Writer",
+    "clip_table",
     "create",
     "find_stores",
     "open_store",
     "store_path",
     "sweep",
+    "table_digest",
     "unit_rows",
 ]

@@ -12,14 +12,13 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from ascfeat.store.reading import HEADER
+from ascfeat.store.table import clip_table
 from ascschemas.dataset import Manifest
 from ascschemas.problems import StoreError
 from ascschemas.store import StoreHeader
 
 STRINGS_PER_CHUNK = 1 << 16
 """Clips in one chunk of a label array."""
-CLIP_ARRAYS = ("label", "device", "city", "location", "segment")
-"""Per-clip strings, each named like the field of ``Clip`` it holds."""
 
 
 def create(path: Path, header: StoreHeader, manifest: Manifest) -> None:
@@ -47,7 +46,7 @@ def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
     """Write the metadata and the coordinates of an empty store; values come unit by unit."""
     group = zarr.create_group(path, zarr_format=3, attributes={HEADER: header.model_dump(mode="json")})
     dims = ("clip", *(a.name for a in header.layout.axes))
-    splits = [f"split_{s.name}" for s in manifest.splits]
+    table = clip_table(manifest)
     unit, n = header.clips_per_unit, header.clips
     group.create_array(
         "features",
@@ -58,7 +57,10 @@ def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
         fill_value=np.nan,
         compressors=Crc32cCodec(),
         dimension_names=dims,
-        attributes={"long_name": header.layout.quantity, "coordinates": " ".join([*CLIP_ARRAYS, "usable", *splits])},
+        attributes={
+            "long_name": header.layout.quantity,
+            "coordinates": " ".join([*(name for name in table if name != "clip"), "usable"]),
+        },
     )
     for name in ("mean", "variance"):
         group.create_array(
@@ -71,11 +73,8 @@ def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
             dimension_names=dims[:-1],
             attributes={"long_name": f"{name} of features over {dims[-1]}"},
         )
-    _strings(group, "clip", [c.id for c in manifest.clips], "clip")
-    for name in CLIP_ARRAYS:
-        _strings(group, name, [getattr(c, name) for c in manifest.clips], "clip")
-    for split in manifest.splits:
-        _strings(group, f"split_{split.name}", list(manifest.sides(split)), "clip")
+    for name, values in table.items():
+        _strings(group, name, values, "clip")
     group.create_array(
         "usable", shape=(n,), dtype="bool", chunks=(n,), compressors=Crc32cCodec(), dimension_names=("clip",)
     )
@@ -120,7 +119,8 @@ def _strings(group: zarr.Group, name: str, values: Sequence[str], dimension: str
         compressors=Crc32cCodec(),
         dimension_names=(dimension,),
     )
-    array[:] = np.array(values, dtype=object)
+    # every chunk is written, also one of empty strings only: what is not there is then always an accident
+    array.with_config({"write_empty_chunks": True})[:] = np.array(values, dtype=object)
 
 
 def _umask() -> int:

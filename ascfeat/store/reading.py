@@ -14,6 +14,7 @@ import numpy.typing as npt
 import zarr
 from pydantic import ValidationError
 
+from ascfeat.store.table import PROPERTIES, table_digest
 from ascschemas.problems import StoreError, nearest
 from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
 
@@ -56,37 +57,40 @@ class Store:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Clip ids, in store order."""
-        return self._strings("clip")
+        return self._table["clip"]
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Scene class of each clip."""
-        return self._strings("label")
+        return self._table["label"]
 
     @cached_property
     def devices(self) -> tuple[str, ...]:
         """Recording device of each clip."""
-        return self._strings("device")
+        return self._table["device"]
 
     @cached_property
     def cities(self) -> tuple[str, ...]:
         """City of each clip."""
-        return self._strings("city")
+        return self._table["city"]
 
     @cached_property
     def locations(self) -> tuple[str, ...]:
         """Location of each clip: the grouping key of splits."""
-        return self._strings("location")
+        return self._table["location"]
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
         """What parallel recordings of one moment share."""
-        return self._strings("segment")
+        return self._table["segment"]
 
     @cached_property
     def usable(self) -> npt.NDArray[np.bool_]:
         """Whether each clip holds values; those that do not are NaN."""
-        return np.asarray(self._array("usable")[:], dtype=bool)
+        usable = np.asarray(self._load("usable"), dtype=bool)
+        if self.seal is not None and int(usable.sum()) != self.seal.usable:
+            raise damaged(self.path, f"its seal counts {self.seal.usable} usable clips, `usable` {int(usable.sum())}")
+        return usable
 
     def sides(self, split: str) -> npt.NDArray[np.str_]:
         """``train``, ``test`` or ``unused`` for each clip.
@@ -101,7 +105,7 @@ class Store:
                 f"{self.path} has no split {split!r}: {nearest(split, self.header.splits)}",
                 todo="Name one of its splits, or add the split to the dataset and extract again.",
             )
-        return np.array(self._strings(f"split_{split}"))
+        return np.array(self._table[f"split_{split}"])
 
     def read(self, clips: Sequence[int] | npt.NDArray[np.int64], out: Values | None = None) -> Values:
         """The features of some clips, in the order asked for.
@@ -133,7 +137,7 @@ class Store:
         for start, stop in _runs(wanted):
             try:
                 values[start:stop] = features[int(wanted[start]) : int(wanted[stop - 1]) + 1]
-            except ValueError as error:
+            except Exception as error:
                 raise damaged(self.path, f"clip {self.ids[int(wanted[start])]} does not read: {error}") from error
         self._refuse_missing(wanted, values)
         return values
@@ -148,7 +152,13 @@ class Store:
         mean, variance : arrays, shape ``(clips, *layout.shape[:-1])``, float64
             NaN for excluded clips.
         """
-        return np.asarray(self._array("mean")[:]), np.asarray(self._array("variance")[:])
+        mean, variance = (np.asarray(self._load(name), dtype=np.float64) for name in ("mean", "variance"))
+        gone = self.usable & ~np.isfinite(mean + variance).reshape(len(mean), -1).all(axis=1)
+        if self.seal is not None and gone.any():
+            raise damaged(
+                self.path, f"mean or variance of {gone.sum()} clips is missing, first {self.ids[gone.argmax()]}"
+            )
+        return mean, variance
 
     def records(self) -> Iterator[ClipRecord | None]:
         """What became of each clip, in store order; None where its unit is not done."""
@@ -160,6 +170,11 @@ class Store:
         """The ledger's record of a unit, or None while it is not done."""
         text = self._record_text(unit)
         return UnitRecord.model_validate_json(text) if text else None
+
+    def written(self, clip: int) -> float:
+        """When the unit of a clip was recorded, in seconds since the epoch; by the file system, not by the store."""
+        record = self._chunk("ledger/record", clip // self.header.clips_per_unit)
+        return record.stat().st_mtime if record.is_file() else 0.0
 
     def excluded(self) -> dict[str, ClipRecord]:
         """The clips that hold no values, by id, with their reasons."""
@@ -173,7 +188,14 @@ class Store:
         shard = self._chunk("features", unit)
         clips = len(range(*unit_rows(self.header, unit)))
         least = clips * (self.layout.clip_bytes + 4)  # every chunk carries a checksum of four bytes, before the index
-        return bool(self._record_text(unit)) and shard.is_file() and shard.stat().st_size >= least
+        return self._recorded(unit) and shard.is_file() and shard.stat().st_size >= least
+
+    def _recorded(self, unit: int) -> bool:
+        """Whether the ledger holds a readable record of a unit; a damaged one is none."""
+        try:
+            return self.unit_record(unit) is not None
+        except (StoreError, ValidationError):
+            return False
 
     def _chunk(self, name: str, unit: int) -> Path:
         rest = len(self._array(name).shape) - 1
@@ -183,18 +205,35 @@ class Store:
         """A deleted shard reads as the fill value without a word from any Zarr reader; here it does not."""
         if self.seal is None or not len(wanted):
             return
-        gone = wanted[self.usable[wanted] & np.isnan(values.reshape(len(wanted), -1)[:, 0])]
+        finite = np.isfinite(values.reshape(len(wanted), -1).sum(axis=1))  # one NaN anywhere, and the sum is NaN
+        gone = wanted[self.usable[wanted] & ~finite]
         if len(gone):
             raise damaged(self.path, f"the values of {len(gone)} clips are missing, first {self.ids[gone[0]]}")
 
     def _record_text(self, unit: int) -> str:
-        return str(self._array("ledger/record")[unit])
+        return str(self._load("ledger/record", unit))
+
+    @cached_property
+    def _table(self) -> dict[str, tuple[str, ...]]:
+        """What the store's string arrays say of each clip, checked against the header."""
+        names = ("clip", *PROPERTIES, *(f"split_{s}" for s in self.header.splits))
+        table = {name: tuple(str(s) for s in self._load(name)) for name in names}
+        if table_digest(table) != self.header.table:
+            raise damaged(self.path, "ids, labels, devices, places or splits are not those that it was made with")
+        return table
+
+    def _load(self, name: str, at: Any = slice(None)) -> Any:
+        """Values of an array; whatever zarr makes of damaged bytes becomes one clear error."""
+        try:
+            return self._array(name)[at]
+        except Exception as error:
+            raise damaged(self.path, f"{name} does not read: {error}") from error
 
     def _array(self, name: str) -> Any:
-        return self._group[name]
-
-    def _strings(self, name: str) -> tuple[str, ...]:
-        return tuple(str(s) for s in self._array(name)[:])
+        try:
+            return self._group[name]
+        except Exception as error:
+            raise damaged(self.path, f"{name} does not open: {error}") from error
 
 
 def store_path(features: Path, dataset: str, recipe: str) -> Path:

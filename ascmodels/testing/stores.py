@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ascfeat.store import Store, Writer, create, open_store
+from ascfeat.store import Store, Writer, clip_table, create, open_store, table_digest
 from ascmodels import recipes
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
 from ascschemas.layout import Axis, Layout
@@ -123,6 +123,7 @@ def _clips(locations: int, devices: tuple[str, ...]) -> Iterator[Clip]:
 def _header(recipe: str, manifest: Manifest, shape: Layout) -> StoreHeader:
     made = FeatureRecipe.model_validate({"name": recipe, "representation": {"kind": "made_up"}})
     return StoreHeader(
+        table=table_digest(clip_table(manifest)),
         dataset=manifest.dataset,
         dataset_kind=manifest.kind,
         manifest=manifest.fingerprint,

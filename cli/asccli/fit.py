@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,20 +91,22 @@ def find_store(features: Path, dataset: Path | None, recipe: str) -> Store:
     StoreError
         When there is none (with the command that makes it), or several and none was named.
     """
+    from ascfeat.datasets.listing import safe_name
     from ascfeat.store import find_stores, open_store, store_path
     from ascschemas.problems import StoreError
 
     found = find_stores(features, recipe)
     if dataset is None and len(found) == 1:
         return open_store(found[0])
-    make = f"ascfeat extract --recipe {recipe} {dataset or '<dataset>'} --features {features}"
+    folder = shlex.quote(str(dataset)) if dataset else "<dataset>"
+    make = f"ascfeat extract --recipe {recipe} {folder} --features {shlex.quote(str(features))}"
     if dataset is None:
         names = ", ".join(p.parent.name for p in found) or "none"
         raise StoreError(
             f"{features} holds {len(found)} stores of {recipe}: {names}.",
             todo="Name the dataset." if found else f"Make one with `{make}`.",
         )
-    path = store_path(features, dataset.resolve().name, recipe)
+    path = store_path(features, safe_name(dataset.resolve().name), recipe)
     if path not in found:
         raise StoreError(f"There is no store of {recipe} for {dataset}: {path}.", todo=f"Make it with `{make}`.")
     return open_store(path)

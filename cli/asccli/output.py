@@ -71,6 +71,10 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        err_console().print(Text(f"{error.filename or 'A file'}: {error.strerror or error}."), soft_wrap=True)
+        err_console().print("Check the path, its rights and the space there; then run the same command again.")
+        sys.exit(2)
 
 
 def duration(seconds: float) -> str:

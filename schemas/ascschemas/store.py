@@ -25,6 +25,8 @@ class StoreHeader(Frozen):
     """Loader that read the dataset."""
     manifest: Digest
     """Fingerprint of the dataset's clips and splits."""
+    table: Digest
+    """SHA-256 of what the store's string arrays say of each clip."""
     recipe: FeatureRecipe
     """The recipe, every default written out."""
     recipe_fingerprint: Digest

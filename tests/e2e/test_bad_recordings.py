@@ -143,3 +143,34 @@ def test_two_extractions_at_once_do_not_touch_each_other(dataset: Path, tmp_path
     assert {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()} == {
         p.relative_to(second): p.read_bytes() for p in second.rglob("*") if p.is_file()
     }
+
+
+def test_a_folder_with_a_space_is_found_again_by_training(dataset: Path, tmp_path: Path) -> None:
+    spaced = dataset.rename(tmp_path / "my scenes (2)")
+    assert ascfeat("extract", "--recipe", "small.yaml", spaced, cwd=tmp_path).returncode == 0
+    recipe = "name: tiny\nfeatures: small\nfamily: {kind: five_conv, widths: [4, 4, 4, 4, 4]}\n"
+    (tmp_path / "tiny.yaml").write_text(
+        recipe + "objective: {kind: focal}\noptimiser: {kind: adam}\nbatch_size: 4\nepochs: 1\n"
+    )
+    words = [
+        "ascmodels",
+        "fit",
+        "tiny.yaml",
+        str(spaced),
+        "--out",
+        "run",
+        "--select",
+        "last",
+        "--set",
+        "selection.fraction=0",
+    ]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_path_that_cannot_be_written_is_an_answer_and_no_traceback(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("x")
+    reply = ascfeat("extract", "--recipe", "small.yaml", dataset, "--features", "afile", cwd=tmp_path)
+    assert reply.returncode == 2
+    assert "afile" in reply.stderr
+    assert "Traceback" not in reply.stderr

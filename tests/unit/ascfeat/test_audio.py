@@ -153,3 +153,11 @@ def test_probe_refuses_a_dataset_without_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"nothing")
     with pytest.raises(DatasetError, match="None of the 1 recordings"):
         probe(Tree(tmp_path), ["a.wav"])
+
+
+def test_probe_is_not_fooled_by_a_list_in_which_devices_take_turns(tmp_path: Path) -> None:
+    names = [f"{i:03}.wav" for i in range(150)]
+    for i, name in enumerate(names):
+        rate = 22_050 if i % 3 == 0 else 16_000
+        soundfile.write(tmp_path / name, np.zeros(100), rate)
+    assert probe(Tree(tmp_path), names).sample_rate == 16_000

@@ -234,3 +234,35 @@ def test_a_folder_without_rights_is_named(dataset: Dataset, recipe, tmp_path: Pa
     closed.mkdir(mode=0o500)
     with pytest.raises((StoreError, PermissionError)):
         fill(dataset, [recipe], closed / "features")
+
+
+def test_another_content_of_the_same_size_is_noticed(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, _ = dataset
+    fill(dataset, [recipe], tmp_path)
+    path = tree.root / "audio/05.wav"
+    path.write_bytes(path.read_bytes()[::-1][:44] + path.read_bytes()[44:])  # other bytes, and no audio any more
+    assert fill(dataset, [recipe], tmp_path)[0].computed == 4, "its unit, and no other"
+
+
+def test_another_dataset_of_the_same_name_is_refused(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, manifest = dataset
+    before = content(fill(dataset, [recipe], tmp_path / "features")[0].path)
+    other = tmp_path / "elsewhere" / tree.root.name
+    for seed, clip in enumerate(manifest.clips):
+        (other / clip.id).parent.mkdir(parents=True, exist_ok=True)
+        samples = 0.1 * np.random.default_rng(100 + seed).standard_normal(8000)
+        soundfile.write(other / clip.id, samples, 8000, subtype="PCM_16")
+    with pytest.raises(StoreMismatch, match="not one of 10 is the one in"):
+        fill((Tree(other), manifest), [recipe], tmp_path / "features")
+    assert content(tmp_path / "features" / tree.root.name / "small.zarr") == before
+
+
+def test_two_recipes_of_one_name_are_refused(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="several are called small"):
+        fill(dataset, [recipe, recipe.model_copy(update={"description": "again"})], tmp_path)
+
+
+def test_something_else_in_the_stores_place_is_named(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    (tmp_path / "set" / "small.zarr").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"is not a feature store: it has no zarr\.json"):
+        fill(dataset, [recipe], tmp_path)

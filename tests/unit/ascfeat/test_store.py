@@ -173,3 +173,25 @@ def test_the_python_call_does_it_all(dataset, recipe, tmp_path, monkeypatch) -> 
     (outcome,) = extract(tree.root, [recipe], tmp_path / "f", device="cpu")
     assert (outcome.computed, outcome.excluded) == (10, {})
     assert extract(tree.root, [recipe], tmp_path / "f", device="cpu")[0].computed == 0
+
+
+@pytest.mark.parametrize("name", ["clip", "label", "device", "location", "split_fold1", "usable", "mean", "variance"])
+@pytest.mark.parametrize("how", ["removed", "flipped"])
+def test_damage_to_any_array_is_one_clear_error(store: Store, name: str, how: str) -> None:
+    """A lost label reads as the empty string, a lost mean as NaN, and neither may pass for what was stored."""
+    chunk = next(p for p in (store.path / name / "c").rglob("*") if p.is_file())
+    if how == "removed":
+        chunk.unlink()
+    else:
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+    opened = open_store(store.path)
+    with pytest.raises(StoreError, match="cannot be used"):
+        _ = opened.labels, opened.usable, opened.statistics()
+
+
+def test_one_nan_anywhere_in_a_usable_clip_is_damage(store: Store) -> None:
+    zarr.open_group(store.path, mode="r+")["features"][3, 0, 5, 7] = np.nan
+    with pytest.raises(StoreError, match=r"the values of 1 clips are missing, first audio/03\.wav"):
+        open_store(store.path).read(range(10))

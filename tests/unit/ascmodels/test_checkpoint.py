@@ -155,3 +155,11 @@ def test_what_is_no_run_or_damaged_says_so(tmp_path, opened):
     (folder.path / "config.json").write_text("{}")
     with pytest.raises(RunError, match="damaged"):
         RunFolder(folder.path)
+
+
+def test_the_folder_of_another_tool_is_left_alone_though_it_has_a_config(opened, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"model": "precious"}')
+    with pytest.raises(RunError, match="not a run folder"), opened():
+        pass
+    assert (tmp_path / "run" / "config.json").read_text() == '{"model": "precious"}'

@@ -17,6 +17,7 @@ def header(**changes):
         "dataset": "scenes",
         "dataset_kind": "csv",
         "manifest": DIGEST,
+        "table": DIGEST,
         "recipe": recipe,
         "recipe_fingerprint": recipe.fingerprint,
         "audio": AudioFormat(sample_rate=48_000, channels=1, frames=480_000),

@@ -56,8 +56,8 @@ def test_nothing_listed_is_an_error(lay):
 def test_folder_with_an_unsafe_name_is_renamed_with_a_note(lay):
     clips, _ = clips_of(listed("a.wav"))
     manifest = assemble(Tree(lay({}, name="szenen für mich")), "csv", clips=clips)
-    assert manifest.dataset == "szenen_f_r_mich"
-    assert manifest.notes == ("The dataset is called szenen_f_r_mich, after its folder szenen für mich.",)
+    assert manifest.dataset == "szenen_f_r_mich-79eef9"
+    assert manifest.notes == ("The dataset is called szenen_f_r_mich-79eef9, after its folder szenen für mich.",)
 
 
 @given(st.text())
