@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -14,6 +15,7 @@ from zarr.codecs import Crc32cCodec
 from ascfeat.store.reading import HEADER
 from ascfeat.store.table import clip_table
 from ascschemas.dataset import Manifest
+from ascschemas.layout import Axis
 from ascschemas.problems import StoreError
 from ascschemas.store import StoreHeader
 
@@ -45,82 +47,63 @@ def create(path: Path, header: StoreHeader, manifest: Manifest) -> None:
 def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
     """Write the metadata and the coordinates of an empty store; values come unit by unit."""
     group = zarr.create_group(path, zarr_format=3, attributes={HEADER: header.model_dump(mode="json")})
-    dims = ("clip", *(a.name for a in header.layout.axes))
     table = clip_table(manifest)
-    unit, n = header.clips_per_unit, header.clips
-    group.create_array(
-        "features",
-        shape=(n, *header.layout.shape),
-        chunks=(1, *header.layout.shape),
-        shards=(unit, *header.layout.shape),
-        dtype="float32",
-        fill_value=np.nan,
-        compressors=Crc32cCodec(),
-        dimension_names=dims,
-        attributes={
-            "long_name": header.layout.quantity,
-            "coordinates": " ".join([*(name for name in table if name != "clip"), "usable"]),
-        },
-    )
-    for name in ("mean", "variance"):
-        group.create_array(
-            name,
-            shape=(n, *header.layout.shape[:-1]),
-            chunks=(unit, *header.layout.shape[:-1]),
-            dtype="float64",
-            fill_value=np.nan,
-            compressors=Crc32cCodec(),
-            dimension_names=dims[:-1],
-            attributes={"long_name": f"{name} of features over {dims[-1]}"},
-        )
+    _value_arrays(group, header, coordinates=[*(name for name in table if name != "clip"), "usable"])
     for name, values in table.items():
         _strings(group, name, values, "clip")
-    group.create_array(
-        "usable", shape=(n,), dtype="bool", chunks=(n,), compressors=Crc32cCodec(), dimension_names=("clip",)
-    )
+    _array(group, "usable", (header.clips,), (header.clips,), "bool", ("clip",))
     for axis in header.layout.axes:
-        _coordinate(group, axis.name, axis.coordinates(), axis.unit)
-    ledger = group.create_group("ledger")
-    ledger.create_array(
-        "record",
-        shape=(header.units,),
-        chunks=(1,),
-        dtype="string",
-        fill_value="",
-        compressors=Crc32cCodec(),
-        dimension_names=("unit",),
-    )
+        _coordinate(group, axis)
+    _array(group.create_group("ledger"), "record", (header.units,), (1,), "string", ("unit",), fill_value="")
 
 
-def _coordinate(group: zarr.Group, name: str, values: tuple[float, ...] | tuple[str, ...], unit: str) -> None:
-    if values and isinstance(values[0], str):
-        _strings(group, name, [str(v) for v in values], name)
+def _value_arrays(group: zarr.Group, header: StoreHeader, *, coordinates: Sequence[str]) -> None:
+    """``features``, a clip a chunk and a unit a shard, and its statistics over time, a unit a chunk; all still NaN."""
+    dims, shape = ("clip", *(a.name for a in header.layout.axes)), header.layout.shape
+    named = {"long_name": header.layout.quantity, "coordinates": " ".join(coordinates)}
+    shard = (header.clips_per_unit, *shape)
+    whole = (header.clips, *shape)
+    _array(group, "features", whole, (1, *shape), "float32", dims, fill_value=np.nan, shards=shard, attributes=named)
+    for name in ("mean", "variance"):
+        said = {"long_name": f"{name} of features over {dims[-1]}"}
+        _array(group, name, whole[:-1], shard[:-1], "float64", dims[:-1], fill_value=np.nan, attributes=said)
+
+
+def _coordinate(group: zarr.Group, axis: Axis) -> None:
+    values = axis.coordinates()
+    if isinstance(values[0], str):
+        _strings(group, axis.name, [str(v) for v in values], axis.name)
         return
-    numbers = np.asarray(values, dtype=np.float64)
-    array = group.create_array(
-        name,
-        shape=numbers.shape,
-        chunks=numbers.shape,
-        dtype="float64",
-        compressors=Crc32cCodec(),
-        dimension_names=(name,),
-        attributes={"units": unit} if unit else {},
-    )
-    array[:] = numbers
+    said = {"units": axis.unit} if axis.unit else {}
+    _array(group, axis.name, (axis.size,), (axis.size,), "float64", (axis.name,), attributes=said)[:] = np.array(values)
 
 
 def _strings(group: zarr.Group, name: str, values: Sequence[str], dimension: str) -> None:
-    array = group.create_array(
-        name,
-        shape=(len(values),),
-        chunks=(min(len(values), STRINGS_PER_CHUNK),),
-        dtype="string",
-        fill_value="",
-        compressors=Crc32cCodec(),
-        dimension_names=(dimension,),
-    )
+    chunk = (min(len(values), STRINGS_PER_CHUNK),)
+    array = _array(group, name, (len(values),), chunk, "string", (dimension,), fill_value="")
     # every chunk is written, also one of empty strings only: what is not there is then always an accident
     array.with_config({"write_empty_chunks": True})[:] = np.array(values, dtype=object)
+
+
+def _array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dimensions: tuple[str, ...],
+    **more: Any,
+) -> zarr.Array[Any]:
+    """An array whose every chunk ends in a checksum and whose every axis has a name."""
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        dimension_names=dimensions,
+        compressors=Crc32cCodec(),
+        **more,
+    )
 
 
 def _umask() -> int:
