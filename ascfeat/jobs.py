@@ -16,8 +16,10 @@ from ascfeat.store import Store, store_path, unit_rows
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
-from ascschemas.store import StoreHeader
+from ascschemas.store import ClipRecord, StoreHeader
 
+Records = dict[str, ClipRecord | None]
+"""What the ledger says of each clip, by id, in store order."""
 SPOT_CHECKS = 8
 """Recordings, about, whose content is compared with the store's at every start."""
 
@@ -106,8 +108,9 @@ def job_for(tree: Tree, manifest: Manifest, path: Path, header: StoreHeader) -> 
         )
     store = Store(path)
     _refuse_other(store, header, manifest)
-    changed = tuple(_changed(tree, store))
-    _refuse_other_dataset(tree, store, changed)
+    records = dict(zip(store.ids, store.records(), strict=True))
+    changed = tuple(_changed(tree, store, records))
+    _refuse_other_dataset(tree, store, records, changed)
     pending = sorted({*store.pending(), *units_of(changed, store)})
     return Job(path, store.header, tuple(pending), changed, store.seal is not None)
 
@@ -118,14 +121,14 @@ def units_of(clips: Sequence[str], store: Store) -> list[int]:
     return sorted({i // store.header.clips_per_unit for i, c in enumerate(store.ids) if c in wanted})
 
 
-def _changed(tree: Tree, store: Store) -> Iterator[str]:
+def _changed(tree: Tree, store: Store, records: Records) -> Iterator[str]:
     """Clips whose recording is not the one that was read: of another size, or of other content.
 
     Content is compared where a recording was written after its unit, and for a few recordings always: hashing all of
     a large dataset at every start would take minutes.
     """
     step = max(1, store.header.clips // SPOT_CHECKS)
-    for position, (clip, record) in enumerate(zip(store.ids, store.records(), strict=True)):
+    for position, (clip, record) in enumerate(records.items()):
         if record is None:
             continue
         size = tree.size(clip) if tree.exists(clip) else 0
@@ -141,9 +144,9 @@ def _content(tree: Tree, clip: str) -> str | None:
         return None
 
 
-def _refuse_other_dataset(tree: Tree, store: Store, changed: Sequence[str]) -> None:
+def _refuse_other_dataset(tree: Tree, store: Store, records: Records, changed: Sequence[str]) -> None:
     """Refuse to overwrite a store of which no recording is left: it is another dataset's, of the same name."""
-    made_from = [clip for clip, r in zip(store.ids, store.records(), strict=True) if r is not None and r.source]
+    made_from = [clip for clip, r in records.items() if r is not None and r.source]
     if len(made_from) < 2 or not set(made_from) <= set(changed):
         return
     raise StoreMismatch(

@@ -35,7 +35,6 @@ class Writer(Store):
     def reopen(self, units: Sequence[int]) -> None:
         """Forget units, so that they are pending again; the seal goes first."""
         if units and self.seal is not None:
-            self._group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
             attributes = {k: v for k, v in self._group.attrs.items() if k != SEAL}
             self._replace_root(attributes)
             self.seal = None
