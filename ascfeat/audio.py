@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from ascschemas.problems import AudioError, DatasetError, Difference
 from ascschemas.recipe import Decode
 
 Samples = npt.NDArray[np.float32]
+Waves = npt.NDArray[np.floating[Any]]
 
 UNDECODABLE = (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError, MemoryError)
 """What soundfile raises for bytes that are not audio, whatever they claim to be."""
@@ -106,7 +108,8 @@ def decode(data: bytes, clip: str) -> Recording:
 def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) -> Samples:
     """Bring a recording to the form a recipe asks for.
 
-    ``mean over channels -> resample -> fit the length -> subtract the mean``, in float64, rounded once at the end.
+    ``channels -> resample -> fit the length -> subtract the mean``, each channel by itself, in float64, rounded once at
+    the end; a recording that is of that form already keeps its bits.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
     Returns
     -------
     array, shape ``(channel, samples)``, float32
-        ``samples`` is ``waveform_format(audio, spec).frames``.
+        Channels and samples are those of ``waveform_format(audio, spec)``; memory may be the recording's.
 
     Raises
     ------
@@ -131,21 +134,21 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
     """
     target = waveform_format(audio, spec)
     _as_expected(recording, clip, audio, target, spec)
-    mono = recording.samples.mean(axis=0, dtype=np.float64)
+    samples = _with_channels(recording.samples, target.channels)
     if recording.sample_rate != target.sample_rate:
-        mono = soxr.resample(mono, recording.sample_rate, target.sample_rate, quality=RESAMPLER_QUALITY[spec.resampler])
-    mono = _fit(mono, target.frames)
+        samples = _resampled(samples, recording.sample_rate, target.sample_rate, RESAMPLER_QUALITY[spec.resampler])
+    samples = _fit(samples, target.frames)
     if spec.remove_dc:
-        mono = mono - mono.mean()
-    samples: Samples = mono.astype(np.float32)[None]
-    return samples
+        samples = samples - samples.mean(axis=1, keepdims=True, dtype=np.float64)
+    return np.ascontiguousarray(samples, dtype=np.float32)
 
 
 def waveform_format(audio: AudioFormat, spec: Decode) -> AudioFormat:
     """Rate, channels and samples of the waveforms that a recipe makes from a dataset's recordings."""
     rate = audio.sample_rate if spec.sample_rate == "native" else spec.sample_rate
     seconds = audio.frames / audio.sample_rate if spec.seconds == "native" else spec.seconds
-    return AudioFormat(sample_rate=rate, channels=1, frames=max(1, round(seconds * rate)))
+    channels = 1 if spec.channels == "mono_mean" else audio.channels
+    return AudioFormat(sample_rate=rate, channels=channels, frames=max(1, round(seconds * rate)))
 
 
 def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
@@ -212,14 +215,22 @@ def _as_expected(recording: Recording, clip: str, audio: AudioFormat, target: Au
             f"{found.sample_rate} Hz",
             "other_rate: resample",
         )
-    if found.channels != audio.channels and spec.other_channels == "exclude":
-        raise _odd("wrong-channels", clip, "channels", audio.channels, found.channels, "other_channels: accept")
+    if found.channels != audio.channels:
+        _accept_channels(found, clip, audio, target, spec)
     seconds = audio.seconds if spec.seconds == "native" else spec.seconds
     expected = round(seconds * found.sample_rate)
     off = abs(found.frames - expected) > spec.length_tolerance * expected
     if off and spec.other_length == "exclude":
         length = f"{found.seconds:g} s ({found.frames} samples)"
         raise _odd("wrong-length", clip, "length", f"{seconds:g} s ({expected} samples)", length, "other_length: fit")
+
+
+def _accept_channels(found: AudioFormat, clip: str, audio: AudioFormat, target: AudioFormat, spec: Decode) -> None:
+    """Refuse another number of channels, unless the recipe accepts it and it can be brought to the planned one."""
+    possible = 1 in (found.channels, target.channels)
+    if spec.other_channels == "exclude" or not possible:
+        way_out = "other_channels: accept" if possible else "channels: mono_mean, other_channels: accept"
+        raise _odd("wrong-channels", clip, "channels", audio.channels, found.channels, way_out)
 
 
 def _odd(reason: str, clip: str, field: str, expected: object, found: object, way_out: str) -> AudioError:
@@ -231,8 +242,36 @@ def _odd(reason: str, clip: str, field: str, expected: object, found: object, wa
     )
 
 
-def _fit(mono: npt.NDArray[np.float64], frames: int) -> npt.NDArray[np.float64]:
-    return mono[:frames] if len(mono) >= frames else np.pad(mono, (0, frames - len(mono)))
+def _with_channels(samples: Samples, channels: int) -> Waves:
+    """As many channels as planned: those that there are, their mean, or a single one repeated."""
+    if len(samples) == channels:
+        return samples
+    if channels == 1:
+        return _mean(samples)
+    return np.repeat(samples, channels, axis=0)
+
+
+def _mean(samples: Samples) -> Waves:
+    """Mean over channels in float64, ``(1, frames)``; numpy's own is ten times slower on interleaved samples."""
+    total = samples[0].astype(np.float64)
+    for channel in samples[1:]:
+        total += channel
+    total /= len(samples)
+    mono: Waves = total[None]
+    return mono
+
+
+def _resampled(samples: Waves, rate: int, wanted: int, quality: str) -> Waves:
+    """Each channel at another rate, in float64."""
+    exact = samples.astype(np.float64)
+    made: Waves = np.stack([soxr.resample(channel, rate, wanted, quality=quality) for channel in exact])
+    return made
+
+
+def _fit(samples: Waves, frames: int) -> Waves:
+    missing = frames - samples.shape[1]
+    fitted: Waves = samples[:, :frames] if missing <= 0 else np.pad(samples, ((0, 0), (0, missing)))
+    return fitted
 
 
 def _complete(samples: Samples, frames: int, clip: str) -> None:

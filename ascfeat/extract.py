@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.audio import decode
+from ascfeat.audio import Recording, decode
+from ascfeat.certificate import certify
 from ascfeat.datasets import open_dataset
 from ascfeat.datasets.tree import Tree
-from ascfeat.dsp.torch_backend import exact_arithmetic, resolve_device, single_thread
+from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.jobs import Job, check_space, job_for, prepare
 from ascfeat.lock import exclusive
 from ascfeat.store import Store, Writer, create, unit_rows
+from ascfeat.tags import Given
 from ascfeat.work import OneClip, Target, ordered, target
+from ascschemas.certificate import Certificate
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, SpaceError
 from ascschemas.recipe import FeatureRecipe
@@ -40,6 +43,8 @@ class Outcome:
     excluded: dict[str, ClipRecord]
     """Clips of the whole store that hold no values, with their reasons."""
     seconds: float
+    certificate: Certificate | None = None
+    """How far the store lies from the reference, where it was sealed now."""
 
 
 def forecast_seconds(
@@ -47,13 +52,12 @@ def forecast_seconds(
 ) -> float:
     """About how long the jobs will take, from doing a few of their clips now and keeping nothing."""
     clips = sorted({i for j in jobs for i in j.clips})
-    one = OneClip(tree, manifest, [target(j.header, resolve_device(device)) for j in jobs])
+    one = OneClip(tree, manifest, [target(j.header, resolve_device(device), j.tags) for j in jobs])
     sample = clips[1 :: max(1, len(clips) // 3)][:3] or clips[:1]
-    with exact_arithmetic():
-        one(clips[0])  # the first call plans its transforms
-        start = time.perf_counter()
-        for clip in sample:
-            one(clip)
+    one(clips[0])  # the first call plans its transforms
+    start = time.perf_counter()
+    for clip in sample:
+        one(clip)
     return (time.perf_counter() - start) / len(sample) * len(clips) / threads
 
 
@@ -93,9 +97,10 @@ def run(
         for job in todo:
             held.enter_context(exclusive(job.path))
         with _full_disk(jobs[0].path.parent):
-            fillings = [_filling(tree, manifest, job, resolve_device(device)) for job in todo]
+            at = resolve_device(device)
+            fillings = [_filling(tree, manifest, job, at) for job in todo]
             _pass(tree, manifest, fillings, threads or os.cpu_count() or 1, progress)
-            done = {f.writer.path: f.finish() for f in fillings}
+            done = {f.writer.path: f.finish(tree, at) for f in fillings}
     return [done.get(j.path) or Outcome(j.path, j.header, 0, Store(j.path).excluded(), 0.0) for j in jobs]
 
 
@@ -108,6 +113,7 @@ def extract(
     device: str = "auto",
     backend: str = "auto",
     threads: int | None = None,
+    tags: Given | None = None,
 ) -> list[Outcome]:
     """Bring the feature stores of a dataset up to date.
 
@@ -121,6 +127,8 @@ def extract(
         Folder of the stores: ``<features>/<dataset>/<recipe>.zarr``.
     kind : str, optional
         Loader of the dataset; recognised from the folder by default.
+    tags : path, str, callable or TagSource, optional
+        What recipes of kind ``tags`` take their rows from; see ``ascfeat.tags.open_tags``.
 
     Returns
     -------
@@ -128,7 +136,7 @@ def extract(
         One per recipe.
     """
     tree, manifest = open_dataset(Path(dataset), kind)
-    jobs = prepare(tree, manifest, recipes, Path(features), device=device, backend=backend)
+    jobs = prepare(tree, manifest, recipes, Path(features), device=device, backend=backend, tags=tags)
     check_space(jobs)
     return run(tree, manifest, jobs, device=device, threads=threads)
 
@@ -145,11 +153,18 @@ def features_of(
     made = target(header, resolve_device(device))
     for file in files:
         try:
-            with exact_arithmetic():
-                values = made.features(decode(_bytes(file), str(file)), str(file))
-            yield file, values
+            yield file, made.features(decode(_bytes(file), str(file)), str(file))
         except AudioError as error:
             yield file, error
+
+
+def features_from(header: StoreHeader, *, device: str = "cpu") -> Callable[[Values, int], Values]:
+    """A callable ``(waveform (channel, samples), sample_rate) -> features``, as a store with this header holds them.
+
+    It raises AudioError where a waveform is not what the store's recipe takes.
+    """
+    made = target(header, resolve_device(device))
+    return lambda waveform, sample_rate: made.features(Recording(waveform, sample_rate), "the waveform")
 
 
 @dataclass
@@ -177,11 +192,11 @@ class _Filling:
             self.writer.write(unit, np.stack(self.values), self.records)
             self.values, self.records = [], []
 
-    def finish(self) -> Outcome:
-        if self.writer.seal is None:
-            self.writer.finish()
+    def finish(self, tree: Tree, device: str) -> Outcome:
+        seal = self.writer.seal or self.writer.finish(lambda store: certify(store, tree, device=device))
         spent = time.perf_counter() - self.start
-        return Outcome(self.writer.path, self.writer.header, self.computed, self.writer.excluded(), spent)
+        excluded = self.writer.excluded()
+        return Outcome(self.writer.path, self.writer.header, self.computed, excluded, spent, seal.certificate)
 
 
 def _pass(
@@ -194,12 +209,11 @@ def _pass(
         results = OneClip(tree, manifest, [f.target for f in takers])(position)
         return [(f, record, values) for f, (record, values) in zip(takers, results, strict=True)]
 
-    with exact_arithmetic():
-        results = ordered(one, wanted, threads=threads, start_thread=single_thread)
-        for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
-            for filling, record, values in result:
-                filling.take(position, record, values)
-            progress(done)
+    results = ordered(one, wanted, threads=threads)
+    for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
+        for filling, record, values in result:
+            filling.take(position, record, values)
+        progress(done)
 
 
 @contextmanager
@@ -222,7 +236,7 @@ def _filling(tree: Tree, manifest: Manifest, job: Job, device: str) -> _Filling:
     writer = Writer(job.path)
     pending = job_for(tree, manifest, job.path, job.header).pending  # another process may have written since `prepare`
     writer.reopen(pending)
-    return _Filling(writer, target(writer.header, device), frozenset(pending))
+    return _Filling(writer, target(writer.header, device, job.tags), frozenset(pending))
 
 
 def _bytes(file: Path) -> bytes:

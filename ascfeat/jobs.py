@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ascfeat.audio import digest, probe, read
 from ascfeat.datasets.tree import Tree
-from ascfeat.dsp.torch_backend import resolve_device
+from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.plan import plan, stored_bytes
 from ascfeat.store import Store, store_path, unit_rows
+from ascfeat.tags import Given, TagSource, sources_for, with_tags
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
@@ -35,6 +36,8 @@ class Job:
     changed: tuple[str, ...] = ()
     """Clips whose recordings are not those that the store was made from."""
     sealed: bool = False
+    tags: TagSource | None = None
+    """Where the rows of a store of tags come from."""
 
     @property
     def clips(self) -> list[int]:
@@ -55,8 +58,11 @@ def prepare(
     *,
     device: str = "auto",
     backend: str = "auto",
+    tags: Given | None = None,
 ) -> list[Job]:
     """Find out what there is to do; nothing is written.
+
+    ``tags`` is what recipes of kind ``tags`` take their rows from, as ``ascfeat.tags.open_tags`` understands it.
 
     Raises
     ------
@@ -73,8 +79,11 @@ def prepare(
         )
     at = resolve_device(device)
     audio = probe(tree, [c.id for c in manifest.clips])
-    headers = [plan(r, manifest, audio, backend=backend, device=at) for r in recipes]
-    return [job_for(tree, manifest, store_path(features, h.dataset, h.recipe.name), h) for h in headers]
+    sources = sources_for(recipes, tags, [c.id for c in manifest.clips], audio, device=at)
+    whole = [with_tags(r, s) for r, s in zip(recipes, sources, strict=True)]
+    headers = [plan(r, manifest, audio, backend=backend, device=at) for r in whole]
+    jobs = [job_for(tree, manifest, store_path(features, h.dataset, h.recipe.name), h) for h in headers]
+    return [replace(job, tags=source) for job, source in zip(jobs, sources, strict=True)]
 
 
 def check_space(jobs: Sequence[Job]) -> int:

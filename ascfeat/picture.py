@@ -1,57 +1,201 @@
-"""Pictures of stored features, and ascfeat's door to matplotlib."""
+"""Pictures of stored features, one way for each kind of layout, and ascfeat's door to matplotlib."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ascfeat.store import Store
+from ascschemas.layout import Axis, Layout
 
-COLOURS = "magma"
+Values = npt.NDArray[np.float32]
+
+COLOURS: Final = "magma"
+LINES: Final = "#3b2f73"
+WIDTH: Final = 9.0
+"""Inches."""
+STRONGEST: Final = 20
+"""Tags that are drawn."""
+COLUMNS: Final = 1500
+"""Stretches of a waveform that are drawn, each as the line from its least to its largest sample."""
+MARKS: Final = (20, 50, 100, 250, 500, 1000, 2000, 4000, 8000, 16000)
+"""Frequencies in Hz that are written at an axis."""
+LEAST: Final = 1e-10
+"""Magnitude under which decibels are not followed."""
 
 
-def spectrogram(store: Store, clip: int, out: Path) -> None:
-    """Draw one clip's features over time and frequency, in seconds and Hz, one panel a channel, as a PNG.
+def draw(store: Store, clip: int, out: Path) -> None:
+    """Draw one clip's features as a PNG, over their real axes, one panel a channel and component.
+
+    Rows over time are an image (frequencies in Hz, on the scale that they are spaced by), waveforms a curve over time,
+    spectra a curve in dB over frequency, tags bars, the strongest first.
 
     Parameters
     ----------
     store : Store
-        An open store whose layout has axes ``channel, frequency, time``.
+        An open store, of any layout.
     clip : int
         Position of the clip.
     out : Path
         File to write.
     """
-    values = store.read([clip])[0]
-    frequency, time = (_coordinates(store, name) for name in ("frequency", "time"))
-    figure = Figure(figsize=(9, 0.6 + 3.4 * len(values)), layout="constrained")
-    panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
-    for panel, channel in zip(panels, values, strict=True):
-        mesh = panel.pcolormesh(time, frequency, channel, cmap=COLOURS, shading="nearest", rasterized=True)
-        panel.set_yscale(
-            "symlog", linthresh=1000, linscale=1.0
-        )  # like the mel scale: linear to 1 kHz, then logarithmic
-        panel.set_yticks(*_ticks(frequency))
-        panel.minorticks_off()
-        panel.set_ylim(frequency[0], frequency[-1])
-        panel.set(xlabel="time (s)", ylabel="frequency (Hz)")
-        figure.colorbar(mesh, ax=panel, label=store.layout.quantity, pad=0.01)
+    values, layout = store.read([clip])[0], store.layout
+    kind = _images if layout.timed and len(layout.axes) > 2 else _curves if len(layout.axes) > 1 else _bars
+    figure = kind(values, layout)
     place = " · ".join(p for p in (store.labels[clip], store.cities[clip], _device(store, clip)) if p)
-    panels[0].set_title(f"{store.ids[clip]}\n{place} · {store.header.recipe.name}", fontsize=10, loc="left")
+    title = f"{store.ids[clip]}\n{place} · {store.header.recipe.name}"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)  # names are names, also with $
     figure.savefig(out, format="png", dpi=130)
 
 
-def _coordinates(store: Store, name: str) -> npt.NDArray[np.float64]:
-    axis = store.layout.axis(name)
-    return np.arange(1.0) if axis is None else np.asarray(axis.coordinates(), dtype=np.float64)
+def _images(values: Values, layout: Layout) -> Figure:
+    """Rows over time, a line of panels a channel, a column of panels a component."""
+    rows, time = layout.axes[-2:]
+    across = layout.shape[-3] if len(layout.axes) > 3 else 1
+    panels = values.reshape(-1, across, rows.size, time.size)  # (down, across, row, time)
+    names = np.array(_names(layout.axes[:-2])).reshape(panels.shape[:2])
+    figure, drawn = _figure(len(panels), across, height=3.4 if len(panels) < 3 else 2.6)
+    low, high = _range(values, rows)
+    for place in np.ndindex(*panels.shape[:2]):
+        panel: Any = drawn[place]
+        at = (_numbers(time), _numbers(rows), panels[place])
+        mesh = panel.pcolormesh(*at, cmap=COLOURS, vmin=low, vmax=high, shading="nearest", rasterized=True)
+        _row_scale(panel, rows)
+        if names.size > 1:
+            panel.set_title(names[place], fontsize=9)
+        panel.set(xlabel="time (s)" if place[0] == len(panels) - 1 else "")
+        panel.set(ylabel=_label(rows) if place[1] == 0 else "")
+    outside = [["neither", "min"], ["max", "both"]][int(values.max() > high)][int(values.min() < low)]
+    thin = 15 * len(panels)
+    figure.colorbar(mesh, ax=drawn, pad=0.01, aspect=thin, label=layout.quantity, extend=outside)
+    return figure
 
 
-def _ticks(frequency: npt.NDArray[np.float64]) -> tuple[list[float], list[str]]:
-    marks = [f for f in (0, 250, 500, 1000, 2000, 4000, 8000, 16000) if frequency[0] <= f <= frequency[-1]]
+def _range(values: Values, rows: Axis) -> tuple[float, float]:
+    """What the colours span: everything; of cepstra all but few values, and not the zeroth, which is the level."""
+    if rows.name != "coefficient":
+        return float(values.min()), float(values.max())
+    low, high = np.percentile(values[..., 1:, :] if rows.size > 1 else values, (0.5, 99.5))
+    return float(low), float(high)
+
+
+def _curves(values: Values, layout: Layout) -> Figure:
+    """One curve a panel: samples over time, or decibels over frequency."""
+    along = layout.axes[-1]
+    lines = values.reshape(-1, along.size)
+    names = _names(layout.axes[:-1])
+    figure, drawn = _figure(len(lines), 1, height=2.4 if layout.timed else 3.4)
+    reach = float(np.abs(lines).max()) or 1.0
+    for panel, line, name in zip(drawn[:, 0], lines, names, strict=True):
+        if layout.timed:
+            _envelope(panel, _numbers(along), line)
+            panel.set(ylim=(-1.05 * reach, 1.05 * reach), xlim=(0, _numbers(along)[-1] or 1))
+        else:
+            _spectrum(panel, along, line)
+        panel.set(ylabel="amplitude" if layout.timed else f"{layout.quantity} (dB)")
+        panel.grid(alpha=0.25)
+        if len(lines) > 1:
+            panel.set_title(name, fontsize=9)
+    drawn[-1, 0].set(xlabel="time (s)" if layout.timed else _label(along))
+    return figure
+
+
+def _bars(values: Values, layout: Layout) -> Figure:
+    """The largest values with their names, the largest on top."""
+    strongest = np.argsort(-values, kind="stable")[:STRONGEST]
+    names = [str(layout.axes[0].coordinates()[i]) for i in strongest]
+    figure, drawn = _figure(1, 1, height=0.8 + 0.24 * len(names))
+    panel = drawn[0, 0]
+    panel.barh(range(len(names)), values[strongest], color=LINES, height=0.7)
+    panel.set_yticks(
+        range(len(names)), [n if len(n) <= 40 else n[:39] + "…" for n in names], fontsize=8, parse_math=False
+    )
+    panel.set(xlabel=layout.quantity, ylim=(len(names) - 0.4, -0.6))
+    panel.grid(axis="x", alpha=0.25)
+    panel.set_axisbelow(True)
+    if len(values) > len(names):
+        panel.set_title(f"the {len(names)} strongest of {len(values)}", fontsize=9)
+    return figure
+
+
+def _figure(down: int, across: int, *, height: float) -> tuple[Figure, npt.NDArray[Any]]:
+    figure = Figure(figsize=(WIDTH, 0.6 + height * down), layout="constrained")
+    return figure, figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+
+
+def _envelope(panel: Any, time: npt.NDArray[np.float64], samples: Values) -> None:
+    """Least and largest sample of each of some stretches: what the ink of every sample would cover."""
+    step = math.ceil(len(samples) / COLUMNS)
+    if step == 1:
+        panel.plot(time, samples, color=LINES, linewidth=0.8)
+        return
+    starts = np.arange(0, len(samples), step)
+    low, high = np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+    panel.fill_between(time[starts], low, high, color=LINES, linewidth=0.4, edgecolor=LINES)
+
+
+def _spectrum(panel: Any, along: Axis, line: Values) -> None:
+    """Decibels over frequency, logarithmic; the bin at 0 Hz has no place on such an axis."""
+    if along.unit != "Hz":
+        panel.plot(_numbers(along), line, color=LINES, linewidth=0.9)
+        return
+    heard = _numbers(along) > 0
+    frequency = _numbers(along)[heard]
+    panel.plot(frequency, 20 * np.log10(np.maximum(line[heard], LEAST)), color=LINES, linewidth=0.9)
+    panel.set_xscale("log")
+    panel.set_xlim(frequency[0], frequency[-1])
+    panel.set_xticks(*_ticks(frequency))
+    panel.minorticks_off()
+
+
+def _row_scale(panel: Any, rows: Axis) -> None:
+    """Frequencies as they are spaced: by ratios, or like the mel scale; whatever else evenly."""
+    at = _numbers(rows)
+    if rows.unit == "Hz":
+        if _geometric(at):
+            panel.set_yscale("log")
+        else:
+            panel.set_yscale("symlog", linthresh=1000, linscale=1.0)  # linear to 1 kHz, then logarithmic, like mel
+        panel.set_yticks(*_ticks(at, least=0 if _geometric(at) else 250))  # lower ones would crowd at a linear foot
+        panel.minorticks_off()
+    if len(at) > 1:
+        panel.set_ylim(at[0], at[-1])
+
+
+def _ticks(frequency: npt.NDArray[np.float64], least: float = 0.0) -> tuple[list[float], list[str]]:
+    """The marks that lie on an axis."""
+    marks = [f for f in MARKS if max(frequency[0], least) <= f <= frequency[-1]]
     return [float(m) for m in marks], [f"{m}" if m < 1000 else f"{m // 1000}k" for m in marks]
+
+
+def _geometric(at: npt.NDArray[np.float64]) -> bool:
+    """Whether neighbours stand in one ratio."""
+    return bool(len(at) > 2 and at[0] > 0 and np.ptp(np.diff(np.log(at))) < 1e-6)
+
+
+def _numbers(axis: Axis) -> npt.NDArray[np.float64]:
+    """Coordinates of an axis; of one with names, their numbers."""
+    if axis.values is None:
+        return np.asarray(axis.start + axis.step * np.arange(axis.size), dtype=np.float64)
+    numbers = range(axis.size) if isinstance(axis.values[0], str) else axis.values
+    return np.asarray(numbers, dtype=np.float64)
+
+
+def _names(axes: tuple[Axis, ...]) -> list[str]:
+    """One name for each place on some axes, in storage order: ``left · harmonic``."""
+    if not axes:
+        return [""]
+    rest = _names(axes[1:])
+    return [" · ".join(p for p in (str(own), other) if p) for own in axes[0].coordinates() for other in rest]
+
+
+def _label(axis: Axis) -> str:
+    return f"{axis.name} ({axis.unit})" if axis.unit else axis.name
 
 
 def _device(store: Store, clip: int) -> str:

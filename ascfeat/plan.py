@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
 
 from ascfeat.audio import waveform_format
+from ascfeat.dsp.backends import DEVICES, NONE, fastest
+from ascfeat.patches import check
 from ascfeat.representations import representation
 from ascfeat.store import clip_table, table_digest
+from ascschemas.base import Parameters
 from ascschemas.dataset import AudioFormat, Manifest
 from ascschemas.problems import DatasetError, RecipeError, nearest
 from ascschemas.recipe import FeatureRecipe
@@ -14,6 +18,8 @@ from ascschemas.store import StoreHeader
 
 SHARD_BYTES = 32 << 20
 """Decoded size that a shard stays under: larger buffers are mapped afresh at every read, which halves the speed."""
+SHARD_CLIPS = 1024
+"""Clips that a shard holds at most, however small: an interruption loses the unit that was under way."""
 CHUNK_OVERHEAD = 4 + 16
 """Bytes that a chunk costs beyond its values: its checksum, and its entry in the shard's index."""
 LEDGER_BYTES = 450
@@ -43,13 +49,20 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
     DatasetError
         When the dataset lists no clips.
     RecipeError
-        When the recipe makes no sense for such recordings, or no backend of that name computes it.
+        When the recipe makes no sense for such recordings, its patches are wider than their features, or no backend of
+        that name computes it.
     """
     if not manifest.clips:
         raise DatasetError(f"Dataset {manifest.dataset} lists no clips.", todo="Check the path and the dataset kind.")
     kind = representation(recipe.representation)
-    chosen = _backend(backend, kind.backends, recipe)
+    available = getattr(kind, "computable_by", kind.backends)
+    chosen = NONE if available == (NONE,) else _backend(backend, available, recipe, device)
+    if hasattr(kind, "computed_by"):  # a backend may compute another definition, which is then the recipe's
+        kind = kind.computed_by(chosen)
+        recipe = recipe.model_copy(update={"representation": Parameters.model_validate(kind.model_dump(mode="json"))})
     layout = kind.layout(waveform_format(audio, recipe.decode))
+    if recipe.patches is not None:
+        check(layout, recipe.patches)
     return StoreHeader(
         dataset=manifest.dataset,
         dataset_kind=manifest.kind,
@@ -63,7 +76,7 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
         clips_per_unit=_clips_per_unit(recipe, layout.clip_bytes, len(manifest.clips)),
         classes=manifest.classes,
         splits=tuple(s.name for s in manifest.splits),
-        backend=chosen if chosen == "librosa" else f"{chosen}-{device.split(':')[0]}",
+        backend=NONE if chosen == NONE else f"{chosen}-{device.split(':')[0]}",
         software=_software(chosen),
     )
 
@@ -73,30 +86,36 @@ def stored_bytes(header: StoreHeader, clips: int) -> int:
     if not clips:
         return 0
     units = -(-clips // header.clips_per_unit)
-    statistics = 2 * 8 * header.layout.clip_bytes // 4 // header.layout.shape[-1]  # mean and variance in float64
+    statistics = 2 * 8 * math.prod(header.layout.band_shape)  # mean and variance in float64
     values = header.layout.clip_bytes + CHUNK_OVERHEAD + LEDGER_BYTES
-    return clips * values + units * header.clips_per_unit * statistics + METADATA_BYTES
+    coordinates = 8 * sum(header.layout.shape)
+    return clips * values + units * header.clips_per_unit * statistics + coordinates + METADATA_BYTES
 
 
 def _clips_per_unit(recipe: FeatureRecipe, clip_bytes: int, clips: int) -> int:
     """The largest power of two of clips whose values take at most ``SHARD_BYTES``; no larger than holds them all."""
     asked = recipe.storage.clips_per_shard
-    fitting = 1 << max(0, (SHARD_BYTES // clip_bytes).bit_length() - 1)
+    fitting = min(1 << max(0, (SHARD_BYTES // clip_bytes).bit_length() - 1), SHARD_CLIPS)
     return min(fitting if asked == "auto" else asked, 1 << (clips - 1).bit_length())
 
 
-def _backend(name: str, available: tuple[str, ...], recipe: FeatureRecipe) -> str:
+def _backend(name: str, available: tuple[str, ...], recipe: FeatureRecipe, device: str) -> str:
     if name == "auto":
-        return available[0]
+        return fastest(available, device)
     if name not in available:
         raise RecipeError(
             f"No backend {name!r} computes {recipe.representation.kind}: {nearest(name, available)}",
             todo="Use --backend auto, or one of the names above.",
+        )
+    if device.split(":")[0] not in DEVICES[name]:
+        raise RecipeError(
+            f"Backend {name} does not compute on {device}.",
+            todo=f"Use --device {DEVICES[name][0]}, or --backend auto.",
         )
     return name
 
 
 def _software(backend: str) -> dict[str, str]:
     """Versions that can change a value: of our own code, the decoder, the resampler and the transform."""
-    packages = ("ascfeat", "numpy", "soundfile", "soxr", backend)
+    packages = ("ascfeat", "numpy", "soundfile", "soxr", *([] if backend == NONE else [backend]))
     return {name: version(name).split("+")[0] for name in packages}

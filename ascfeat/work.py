@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ascfeat.audio import Recording, decode, digest, read, waveform, waveform_format
 from ascfeat.datasets.tree import Tree
 from ascfeat.representations import Transform, representation
+from ascfeat.tags import TagSource, checked_row, require_source
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError
 from ascschemas.recipe import Decode
@@ -33,7 +34,6 @@ def ordered(
     items: Iterable[Item],
     *,
     threads: int,
-    start_thread: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in the items' order, computed on several threads.
 
@@ -41,7 +41,7 @@ def ordered(
     its place; what had not begun then is dropped.
     """
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads, initializer=start_thread)
+    pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -59,6 +59,8 @@ class Target:
 
     header: StoreHeader
     transform: Transform
+    tags: TagSource | None = None
+    """Where rows come from instead, for a store of tags."""
 
     def features(self, recording: Recording, clip: str, cache: dict[Decode, Values] | None = None) -> Values:
         """Features of one recording; waveforms already made for another recipe are taken from ``cache``.
@@ -72,13 +74,19 @@ class Target:
         cache = {} if cache is None else cache
         if spec not in cache:
             cache[spec] = waveform(recording, clip, self.header.audio, spec)
-        values: Values = self.transform(cache[spec][None])[0]
+        values = self._of_clip(clip, cache[spec])
         if not np.isfinite(values).all():
             raise AudioError(
                 "non-finite",
                 f"{clip} gives features that are not finite: its samples reach {np.abs(recording.samples).max():g}.",
                 todo="Restore the file, or scale it to full scale 1.",
             )
+        return values
+
+    def _of_clip(self, clip: str, waveform: Values) -> Values:
+        if self.tags is not None:
+            return checked_row(self.tags, clip, waveform, waveform_format(self.header.audio, self.header.recipe.decode))
+        values: Values = self.transform(waveform[None])[0]
         return values
 
 
@@ -106,11 +114,18 @@ class OneClip:
         return [_features(target, recording, clip, source, cache) for target in self.targets]
 
 
-def target(header: StoreHeader, device: str) -> Target:
-    """A store's recipe, ready to compute on a device."""
+def target(header: StoreHeader, device: str, tags: TagSource | None = None) -> Target:
+    """A store's recipe, ready to compute on a device, or to take rows from the tags that it was planned with.
+
+    Raises
+    ------
+    TagsError
+        When a store of tags is given none, or others than its own.
+    """
     audio = waveform_format(header.audio, header.recipe.decode)
     kind = representation(header.recipe.representation)
-    return Target(header, kind.build(audio, device=device, backend=header.backend.split("-")[0]))
+    source = require_source(header.recipe, tags)
+    return Target(header, kind.build(audio, device=device, backend=header.backend.split("-")[0]), source)
 
 
 def _features(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ascmodels.source import FeatureSource
+from ascschemas.layout import Layout
 
 LEAST_DEVIATION = 1e-7
 """Smallest deviation that is divided by: an empty band is constant, and must become 0 and not NaN."""
@@ -30,7 +31,7 @@ def band_statistics(source: FeatureSource, clips: npt.NDArray[np.int64]) -> tupl
 
     Returns
     -------
-    mean, std : arrays, shape ``layout.shape[:-1]``, float64
+    mean, std : arrays, shape ``layout.band_shape``, float64
         In the unit of the features.
     """
     means, variances = source.statistics()
@@ -44,17 +45,20 @@ class Normaliser(nn.Module):
 
     Parameters
     ----------
-    mean, std : arrays, shape ``(C, F)``
+    mean, std : arrays, shape ``(C, F)``, or whatever stands before time
         Statistics of the training side.
+    timed : bool
+        Whether features have a time axis after these.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Bands, std: Bands) -> None:
+    def __init__(self, mean: Bands, std: Bands, *, timed: bool = True) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(mean).float().unsqueeze(-1))  # (C, F, 1)
-        self.register_buffer("std", torch.from_numpy(std).float().unsqueeze(-1))
+        for name, values in (("mean", mean), ("std", std)):
+            band = torch.from_numpy(values).float()
+            self.register_buffer(name, band.unsqueeze(-1) if timed else band)  # (C, F, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised features, ``(B, C, F, T)``."""
@@ -78,6 +82,6 @@ class Model(nn.Module):
         return logits
 
 
-def identity(shape: tuple[int, ...]) -> tuple[Bands, Bands]:
+def identity(layout: Layout) -> tuple[Bands, Bands]:
     """Statistics that change nothing, for recipes without normalisation."""
-    return np.zeros(shape[:-1]), np.ones(shape[:-1])
+    return np.zeros(layout.band_shape), np.ones(layout.band_shape)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from ascfeat.extract import features_of
+from ascfeat.extract import features_from, features_of
 from ascmodels import recipes
-from ascmodels.checkpoint import RunFolder
+from ascmodels.checkpoint import DATA, RunFolder
 from ascmodels.devices import choose
+from ascmodels.trainers.base import Scorer
+from ascmodels.weights import WEIGHTS
+from ascschemas.base import fingerprint
 from ascschemas.problems import AudioError, RunError
+
+Waveform = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -57,14 +65,58 @@ def predict(path: Path, files: Sequence[Path], *, device: str = "auto") -> Itera
     RunError
         When the run has no checkpoint yet.
     """
-    folder, target = RunFolder(path), choose(device)
-    epoch = folder.progress().selected
-    if not epoch:
-        raise RunError(f"{path} has no checkpoint yet.", todo="Let training finish its first epoch.")
-    scorer = recipes.trainer(folder.recipe).scorer(folder, epoch, target)
+    folder, scorer = _selected(path, device)
     for file, features in features_of(files, folder.data.header):
         if isinstance(features, AudioError):
             yield Prediction(file, {}, features)
         else:
-            row = scorer(torch.from_numpy(features).unsqueeze(0))[0].tolist()  # (1, C, F, T) -> (K,)
+            row = scorer(torch.from_numpy(features).unsqueeze(0))[0].tolist()  # (1, *layout.shape) -> (K,)
             yield Prediction(file, dict(zip(folder.data.classes, row, strict=True)))
+
+
+@dataclass(frozen=True)
+class RunTagger:
+    """A run's class probabilities as tags, for ``ascfeat extract --recipe tags --tags RUN``."""
+
+    names: tuple[str, ...]
+    """Its classes."""
+    digest: str
+    """SHA-256 over the selected weights, the training recipe and the feature recipe."""
+    features: Callable[[Waveform, int], Waveform]
+    scorer: Scorer
+
+    def __call__(self, waveform: Waveform, sample_rate: int) -> Waveform:
+        """Probabilities ``(K,)`` of a waveform ``(channel, samples)``."""
+        features = self.features(waveform, sample_rate)
+        return self.scorer(torch.from_numpy(features).unsqueeze(0))[0].numpy()
+
+
+def run_tagger(path: Path, device: str) -> RunTagger | None:
+    """The selected epoch of a run as a tagger; None where a path is no run folder.
+
+    Raises
+    ------
+    RunError
+        When the run has no checkpoint yet, or a file of it is damaged.
+    """
+    if not (path / DATA).is_file():
+        return None
+    folder, scorer = _selected(path, device)
+    weights = (folder.checkpoint(folder.progress().selected) / WEIGHTS).read_bytes()
+    digest = fingerprint(
+        {
+            "weights": hashlib.sha256(weights).hexdigest(),
+            "recipe": folder.recipe.fingerprint,
+            "features": folder.data.header.recipe_fingerprint,
+        }
+    )
+    return RunTagger(folder.data.classes, digest, features_from(folder.data.header), scorer)
+
+
+def _selected(path: Path, device: str) -> tuple[RunFolder, Scorer]:
+    """A run, and what its selected epoch has learnt."""
+    folder, target = RunFolder(path), choose(device)
+    epoch = folder.progress().selected
+    if not epoch:
+        raise RunError(f"{path} has no checkpoint yet.", todo="Let training finish its first epoch.")
+    return folder, recipes.trainer(folder.recipe).scorer(folder, epoch, target)

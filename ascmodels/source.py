@@ -69,4 +69,4 @@ class FeatureSource(Protocol):
         """Features of some clips, ``(n, *layout.shape)``, in the order asked for."""
 
     def statistics(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Mean and variance over time of each clip, each ``(clips, *layout.shape[:-1])``."""
+        """Mean and variance over time of each clip, each ``(clips, *layout.band_shape)``."""

@@ -11,6 +11,7 @@ from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder, open_run
 from ascmodels.data import Place, Placement, feed, placed
 from ascmodels.devices import choose, session
+from ascmodels.evaluate import trainable
 from ascmodels.normalise import Bands, band_statistics, identity
 from ascmodels.report import draw_curves
 from ascmodels.sides import Sides, divide
@@ -74,6 +75,7 @@ def train(
     split = split or default_split(source)
     sides = divide(source, split, recipe)
     data = describe(source, split, sides, recipe)
+    trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
     clips = np.concatenate([sides.train, sides.watched(recipe)])
     place = placed(source, len(clips), placement)
     with open_run(out, recipe, data, session(target, place), resume=resume) as folder:
@@ -113,15 +115,14 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
         )
     if found.name != recipe.features:
         apart: tuple[Difference, ...] = (Difference(field="recipe", expected=recipe.features, found=found.name),)
-    elif features is not None and features.fingerprint != found.fingerprint:
-        apart = differences(_values(features), _values(found))
     else:
-        return
-    raise StoreMismatch(
-        f"{source.path} does not hold the features that {recipe.name} is trained from.",
-        differences=apart,
-        todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>` in another --features folder.",
-    )
+        apart = differences(_values(features), _said(found, features)) if features else ()
+    if apart:
+        raise StoreMismatch(
+            f"{source.path} does not hold the features that {recipe.name} is trained from.",
+            differences=apart,
+            todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>` in another --features folder.",
+        )
 
 
 def default_split(source: FeatureSource) -> str:
@@ -145,6 +146,14 @@ def _values(recipe: FeatureRecipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include={"decode", "representation"})
 
 
+def _said(found: FeatureRecipe, expected: FeatureRecipe) -> dict[str, Any]:
+    """What a store's recipe says; of tags, without what extraction filled in where the expected recipe is silent."""
+    values = _values(found)
+    if found.representation.kind == expected.representation.kind == "tags":
+        values["representation"] |= {n: v for n, v in expected.representation.values().items() if not v}
+    return values
+
+
 def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRecipe) -> RunData:
     """What the run folder says of its data."""
     assert source.seal is not None
@@ -163,7 +172,7 @@ def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRe
 
 def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> tuple[Bands, Bands]:
     """Mean and deviation per band that the recipe normalises with."""
-    return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout.shape)
+    return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout)
 
 
 def _drawn(folder: RunFolder, finished: Finished) -> Finished:

@@ -1,1 +1,1 @@
-"""Shared numerics: filter banks, and one file per backend."""
+"""Shared numerics: filter banks, and one package per backend."""

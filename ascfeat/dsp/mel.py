@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from ascfeat.dsp.specs import MelBank, Window
 
 Float64 = npt.NDArray[np.float64]
 
@@ -15,26 +16,7 @@ SLANEY_KNEE_HZ = 1000.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0  # ln(frequency ratio) per mel above 1 kHz
 
 
-@dataclass(frozen=True)
-class MelSpectrogram:
-    """Everything a backend needs to turn waveforms into log-mel features; numbers only, in Hz and samples."""
-
-    sample_rate: int
-    n_fft: int
-    win_length: int
-    hop_length: int
-    window: Literal["hann", "hamming"]
-    power: Literal[1, 2]
-    n_mels: int
-    fmin: float
-    fmax: float
-    mel_scale: Literal["slaney", "htk"]
-    mel_norm: Literal["slaney", "none"]
-    floor: float
-    frames: int
-
-
-def window(name: Literal["hann", "hamming"], win_length: int, n_fft: int) -> Float64:
+def window(name: Window, win_length: int, n_fft: int) -> Float64:
     """A periodic analysis window, zero-padded on both sides to the FFT length.
 
     ``hann: 0.5 - 0.5 cos(2 pi n / N)``; ``hamming: 0.54 - 0.46 cos(2 pi n / N)``, ``n = 0 … N - 1``.
@@ -76,19 +58,19 @@ def mel_to_hz(mel: npt.ArrayLike, scale: Literal["slaney", "htk"]) -> Float64:
     return np.where(m < knee, m * SLANEY_LINEAR, upper)
 
 
-def band_edges(n_mels: int, fmin: float, fmax: float, scale: Literal["slaney", "htk"]) -> Float64:
+def band_edges(bank: MelBank) -> Float64:
     """Corner frequencies of the triangles: band ``i`` rises from edge ``i``, peaks at ``i + 1``, ends at ``i + 2``.
 
     Returns
     -------
     array, shape ``(n_mels + 2,)``, in Hz
     """
-    low, high = hz_to_mel([fmin, fmax], scale)
-    return mel_to_hz(np.linspace(low, high, n_mels + 2), scale)
+    low, high = hz_to_mel([bank.fmin, bank.fmax], bank.mel_scale)
+    return mel_to_hz(np.linspace(low, high, bank.n_mels + 2), bank.mel_scale)
 
 
-def filter_bank(spec: MelSpectrogram) -> Float64:
-    """The triangular filters of a mel spectrogram.
+def filter_bank(bank: MelBank) -> Float64:
+    """The triangular filters as a matrix.
 
     With edges ``e`` and bin frequencies ``f``: ``W[i, k] = max(0, min((f_k - e_i) / (e_{i+1} - e_i),
     (e_{i+2} - f_k) / (e_{i+2} - e_{i+1})))``; with Slaney's norm each row is divided by half its width.
@@ -97,10 +79,10 @@ def filter_bank(spec: MelSpectrogram) -> Float64:
     -------
     array, shape ``(n_mels, n_fft // 2 + 1)``
     """
-    edges = band_edges(spec.n_mels, spec.fmin, spec.fmax, spec.mel_scale)
-    bins = np.arange(spec.n_fft // 2 + 1) * (spec.sample_rate / spec.n_fft)
+    edges = band_edges(bank)
+    bins = np.arange(bank.n_fft // 2 + 1) * (bank.rate / bank.n_fft)
     widths = np.diff(edges)
     rising = (bins - edges[:-2, None]) / widths[:-1, None]
     falling = (edges[2:, None] - bins) / widths[1:, None]
     weights = np.maximum(0.0, np.minimum(rising, falling))
-    return weights * (2.0 / (edges[2:] - edges[:-2]))[:, None] if spec.mel_norm == "slaney" else weights
+    return weights * (2.0 / (edges[2:] - edges[:-2]))[:, None] if bank.mel_norm == "slaney" else weights

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from ascfeat.dsp.backends import NONE
 from ascfeat.representations import representation
 from ascschemas.base import Frozen, Parameters
 from ascschemas.dataset import AudioFormat
@@ -51,7 +52,8 @@ def load_recipe(name_or_path: str) -> FeatureRecipe:
 def complete(recipe: FeatureRecipe, where: str) -> FeatureRecipe:
     """The recipe with its representation's defaults written out, refused where its numbers contradict each other."""
     kind = representation(recipe.representation)
-    if recipe.decode.sample_rate != "native":  # with a native rate, the dataset decides, and `plan` checks
+    computes = kind.backends != (NONE,)
+    if computes and recipe.decode.sample_rate != "native":  # with a native rate, the dataset decides, and `plan` checks
         seconds = 10.0 if recipe.decode.seconds == "native" else recipe.decode.seconds
         rate = recipe.decode.sample_rate
         kind.layout(AudioFormat(sample_rate=rate, channels=1, frames=max(1, round(seconds * rate))))

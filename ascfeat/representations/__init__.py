@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
+from ascfeat.dsp.backends import Transform
 from ascschemas.base import Parameters
 from ascschemas.dataset import AudioFormat
 from ascschemas.layout import Layout
 from ascschemas.plugins import load
 from ascschemas.refusals import refusal
 
-Transform = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-"""Waveforms ``(clip, channel, samples)`` to features ``(clip, *layout.shape)``, both float32; safe from threads."""
+__all__ = ["Representation", "Transform", "representation"]
 
 
 class Representation(Protocol):
     """What a class registered under ``ascfeat.representations`` provides: a frozen, closed pydantic model."""
 
     backends: ClassVar[tuple[str, ...]]
-    """Names of the backends that can compute it; the first is the default."""
+    """Names of the backends that can compute it, fastest first; ``auto`` takes the first that runs on the device."""
 
     model_fields: ClassVar[dict[str, Any]]
     """Parameters by name; pydantic's own."""

@@ -1,11 +1,14 @@
-"""The feature store, and the door to zarr: create it, write its units, seal it, open it, read clips."""
+"""The feature store, and the door to zarr: create it, write its units, seal it, open it, read clips, verify it."""
 
 from ascfeat.store.creating import create
 from ascfeat.store.reading import Statistics, Store, Values, find_stores, open_store, store_path, unit_rows
 from ascfeat.store.table import clip_table, table_digest
+from ascfeat.store.verifying import Problem, ProblemKind, verify
 from ascfeat.store.writing import Writer, sweep
 
 __all__ = [
+    "Problem",
+    "ProblemKind",
     "Statistics",
     "Store",
     "Values",
@@ -18,4 +21,5 @@ __all__ = [
     "sweep",
     "table_digest",
     "unit_rows",
+    "verify",
 ]

@@ -59,14 +59,16 @@ def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
 
 def _value_arrays(group: zarr.Group, header: StoreHeader, *, coordinates: Sequence[str]) -> None:
     """``features``, a clip a chunk and a unit a shard, and its statistics over time, a unit a chunk; all still NaN."""
-    dims, shape = ("clip", *(a.name for a in header.layout.axes)), header.layout.shape
-    named = {"long_name": header.layout.quantity, "coordinates": " ".join(coordinates)}
+    layout, shape = header.layout, header.layout.shape
+    dims, bands = (("clip", *(a.name for a in axes)) for axes in (layout.axes, layout.bands))
+    named = {"long_name": layout.quantity, "coordinates": " ".join(coordinates)}
     shard = (header.clips_per_unit, *shape)
     whole = (header.clips, *shape)
     _array(group, "features", whole, (1, *shape), "float32", dims, fill_value=np.nan, shards=shard, attributes=named)
+    whole, chunk = ((n, *layout.band_shape) for n in (header.clips, header.clips_per_unit))
     for name in ("mean", "variance"):
-        said = {"long_name": f"{name} of features over {dims[-1]}"}
-        _array(group, name, whole[:-1], shard[:-1], "float64", dims[:-1], fill_value=np.nan, attributes=said)
+        said = {"long_name": f"{name} of features over time" if layout.timed else f"{name} of features"}
+        _array(group, name, whole, chunk, "float64", bands, fill_value=np.nan, attributes=said)
 
 
 def _coordinate(group: zarr.Group, axis: Axis) -> None:

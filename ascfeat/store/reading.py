@@ -14,7 +14,9 @@ import numpy.typing as npt
 import zarr
 from pydantic import ValidationError
 
+from ascfeat.patches import cut
 from ascfeat.store.table import PROPERTIES, table_digest
+from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError, nearest
 from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
 
@@ -28,8 +30,9 @@ HEADER, SEAL = "ascfeat", "ascfeat_seal"
 class Store:
     """A feature store, open for reading.
 
-    Arrays of the Zarr group: ``features (clip, channel, frequency, time)``, the coordinates of its axes, one string
-    array per clip property, ``split_<name>`` per split, ``usable``, and ``mean`` and ``variance`` over time per clip.
+    Arrays of the Zarr group: ``features``, such as ``(clip, channel, frequency, time)``, the coordinates of its axes,
+    one string array per clip property, ``split_<name>`` per split, ``usable``, and ``mean`` and ``variance`` over time
+    per clip.
 
     Parameters
     ----------
@@ -142,14 +145,35 @@ class Store:
         self._refuse_missing(wanted, values)
         return values
 
-    def statistics(self) -> Statistics:
-        """Mean and variance over time of each clip.
-
-        ``mean[i] = mean_t x[i, ..., t]``, ``variance[i] = mean_t (x[i, ..., t] - mean[i])^2``.
+    def patches(self, clips: Sequence[int] | npt.NDArray[np.int64]) -> Values:
+        """The features of some clips, cut as the recipe's ``patches`` say.
 
         Returns
         -------
-        mean, variance : arrays, shape ``(clips, *layout.shape[:-1])``, float64
+        array, shape ``(len(clips), channel, …, patch, row, width)``, float32
+            As ``ascfeat.patches.cut`` makes it.
+
+        Raises
+        ------
+        StoreError
+            When the recipe has no patches.
+        """
+        if self.header.recipe.patches is None:
+            raise StoreError(
+                f"{self.path} has no patches: its recipe {self.header.recipe.name} names none.",
+                todo="Read whole clips, or cut them with ascfeat.patches.cut.",
+            )
+        return cut(self.read(clips), self.header.recipe.patches)
+
+    def statistics(self) -> Statistics:
+        """Mean and variance over time of each clip.
+
+        ``mean[i] = mean_t x[i, ..., t]``, ``variance[i] = mean_t (x[i, ..., t] - mean[i])^2``; where features have no
+        time axis, ``mean`` is the features themselves and ``variance`` 0.
+
+        Returns
+        -------
+        mean, variance : arrays, shape ``(clips, *layout.band_shape)``, float64
             NaN for excluded clips.
         """
         mean, variance = (np.asarray(self._load(name), dtype=np.float64) for name in ("mean", "variance"))
@@ -175,6 +199,13 @@ class Store:
         """When the unit of a clip was recorded, in seconds since the epoch; by the file system, not by the store."""
         record = self._chunk("ledger/record", clip // self.header.clips_per_unit)
         return record.stat().st_mtime if record.is_file() else 0.0
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of the header as it was written and the ledger's records in order."""
+        whole = hashlib.sha256(canonical_json(dict(self._group.attrs)[HEADER]).encode())
+        for unit in range(self.header.units):
+            whole.update(self._record_text(unit).encode())
+        return whole.hexdigest()
 
     def excluded(self) -> dict[str, ClipRecord]:
         """The clips that hold no values, by id, with their reasons."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from ascfeat.store.reading import SEAL, Store, Values, open_group, unit_rows, value_digest
+from ascfeat.store.reading import SEAL, Statistics, Store, Values, open_group, unit_rows, value_digest
 from ascschemas.base import canonical_json
+from ascschemas.certificate import Certificate
 from ascschemas.problems import StoreError
 from ascschemas.store import ClipRecord, Seal, UnitRecord
 
@@ -54,7 +54,7 @@ class Writer(Store):
             What is known of each clip; the digest of its values is added here.
         """
         rows = slice(*unit_rows(self.header, unit))
-        mean, variance = values.mean(axis=-1, dtype=np.float64), values.var(axis=-1, dtype=np.float64)
+        mean, variance = time_statistics(values, timed=self.layout.timed)
         for name, block in {"features": values, "mean": mean, "variance": variance}.items():
             # every chunk is written, also one that holds NaN only: what is not there is then always an accident
             self._chunk(name, unit).unlink(missing_ok=True)  # else zarr reads a torn last shard before it replaces it
@@ -68,8 +68,13 @@ class Writer(Store):
         self._array("ledger/record")[unit] = canonical_json(record)
         self._sync(self._chunk("ledger/record", unit))
 
-    def finish(self) -> Seal:
+    def finish(self, certify: Callable[[Store], Certificate | None] = lambda store: None) -> Seal:
         """Read every unit back, compare it with the ledger, and seal the store.
+
+        Parameters
+        ----------
+        certify : callable
+            Makes the certificate that the seal holds, from this store, once it is known to be whole.
 
         Raises
         ------
@@ -85,14 +90,15 @@ class Writer(Store):
             )
         records = [r for r in self.records() if r is not None]
         reasons = Counter(r.excluded for r in records if r.excluded)
-        seal = Seal(
-            digest=self._digest(), usable=len(records) - reasons.total(), excluded=dict(sorted(reasons.items()))
-        )
-        if not seal.usable:
+        usable = len(records) - reasons.total()
+        if not usable:
             raise StoreError(
                 f"{self.path} cannot be sealed: none of its {self.header.clips} recordings could be used.",
                 todo="Run `ascfeat check` on the dataset to see why.",
             )
+        seal = Seal(
+            digest=self.digest(), usable=usable, excluded=dict(sorted(reasons.items())), certificate=certify(self)
+        )
         self._array("usable")[:] = np.array([not r.excluded for r in records])
         self._publish(seal)
         self.seal = seal
@@ -114,12 +120,6 @@ class Writer(Store):
         aside.replace(self.path / "zarr.json")
         self._group = open_group(self.path, mode="r+")
 
-    def _digest(self) -> str:
-        whole = hashlib.sha256(canonical_json(self.header).encode())
-        for unit in range(self.header.units):
-            whole.update(self._record_text(unit).encode())
-        return whole.hexdigest()
-
     def _verified(self, unit: int) -> bool:
         record = self.unit_record(unit)
         if record is None:
@@ -139,6 +139,14 @@ class Writer(Store):
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def time_statistics(values: Values, *, timed: bool) -> Statistics:
+    """Mean and variance over time; without time, a value is its own mean and varies by nothing (NaN stays NaN)."""
+    if timed:
+        return values.mean(axis=-1, dtype=np.float64), values.var(axis=-1, dtype=np.float64)
+    exact = values.astype(np.float64)
+    return exact, exact - exact
 
 
 def sweep(path: Path) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.representations import Representation, representation
+from ascfeat.representations import Representation, Transform, representation
+from ascfeat.tags import TagSource, checked_row
 from ascschemas.base import Parameters, canonical_json
 from ascschemas.dataset import AudioFormat
+from ascschemas.layout import Layout
 
 
 def waveforms(audio: AudioFormat, clips: int = 3, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -18,7 +20,9 @@ def waveforms(audio: AudioFormat, clips: int = 3, seed: int = 0) -> npt.NDArray[
     return (0.01 * 2.0 ** np.arange(clips)[:, None, None] * noise).astype(np.float32)
 
 
-def check_representation(parameters: dict[str, Any], audio: AudioFormat, *, device: str = "cpu") -> None:
+def check_representation(
+    parameters: dict[str, Any], audio: AudioFormat, *, device: str = "cpu", tags: TagSource | None = None
+) -> None:
     """Hold a representation to every promise the toolkit builds on.
 
     Parameters
@@ -29,6 +33,8 @@ def check_representation(parameters: dict[str, Any], audio: AudioFormat, *, devi
         Format of the waveforms to try them on.
     device : str
         Where to compute.
+    tags : TagSource, optional
+        Where the rows of a representation of kind ``tags`` come from.
 
     Raises
     ------
@@ -38,9 +44,14 @@ def check_representation(parameters: dict[str, Any], audio: AudioFormat, *, devi
     kind = representation(Parameters.model_validate(parameters))
     _parameters_round_trip(kind)
     for backend in kind.backends:
-        _shape_is_planned(kind, audio, backend, device)
-        _values_ignore_their_batch(kind, audio, backend, device)
-        _louder_is_another_value(kind, audio, backend, device)
+        transform = _of_tags(tags, audio) if tags else kind.build(audio, device=device, backend=backend)
+        _shape_is_planned(kind.layout(audio), audio, backend, transform)
+        _values_ignore_their_batch(audio, backend, transform)
+        _louder_is_another_value(audio, backend, transform)
+
+
+def _of_tags(source: TagSource, audio: AudioFormat) -> Transform:
+    return lambda x: np.stack([checked_row(source, f"{i}.wav", one, audio) for i, one in enumerate(x)])
 
 
 def _parameters_round_trip(kind: Representation) -> None:
@@ -50,25 +61,23 @@ def _parameters_round_trip(kind: Representation) -> None:
     assert dumped.get("kind"), "parameters do not name their kind"
 
 
-def _shape_is_planned(kind: Representation, audio: AudioFormat, backend: str, device: str) -> None:
-    layout = kind.layout(audio)
-    values = kind.build(audio, device=device, backend=backend)(waveforms(audio))
+def _shape_is_planned(layout: Layout, audio: AudioFormat, backend: str, transform: Transform) -> None:
+    values = transform(waveforms(audio))
     assert values.dtype == np.float32, f"{backend} returns {values.dtype}, not float32"
     assert values.shape == (3, *layout.shape), f"{backend} returns {values.shape[1:]}, layout() says {layout.shape}"
     assert np.isfinite(values).all(), f"{backend} returns values that are not finite"
     assert all(len(a.coordinates()) == a.size for a in layout.axes), "an axis lacks coordinates"
 
 
-def _values_ignore_their_batch(kind: Representation, audio: AudioFormat, backend: str, device: str) -> None:
-    transform, x = kind.build(audio, device=device, backend=backend), waveforms(audio)
+def _values_ignore_their_batch(audio: AudioFormat, backend: str, transform: Transform) -> None:
+    x = waveforms(audio)
     whole = transform(x)
     assert np.array_equal(whole[::-1], transform(x[::-1].copy())), f"{backend}: values depend on the order of clips"
     assert np.array_equal(whole[1:2], transform(x[1:2])), f"{backend}: values depend on the batch they are in"
 
 
-def _louder_is_another_value(kind: Representation, audio: AudioFormat, backend: str, device: str) -> None:
+def _louder_is_another_value(audio: AudioFormat, backend: str, transform: Transform) -> None:
     """A representation keeps the level: scaling every clip by its own maximum loses what tells scenes apart."""
     x = waveforms(audio)
-    transform = kind.build(audio, device=device, backend=backend)
     same = np.array_equal(transform(x), transform(x / np.float32(2)))
     assert not same, f"{backend}: the level of a recording is lost"

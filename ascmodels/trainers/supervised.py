@@ -88,7 +88,7 @@ class Supervised(Trainer):
         """A model with the run's own first weights; ``statistics`` come from its checkpoint where they are left out."""
         with torch_seeded(recipe.seed, "weights", device=torch.device("cpu")):
             network = recipes.family(recipe).build(layout, n_classes)
-        model = Model(Normaliser(*(statistics or identity(layout.shape))), network)
+        model = Model(Normaliser(*(statistics or identity(layout)), timed=layout.timed), network)
         return _channels_last(model) if self.channels_last else model
 
 

@@ -11,6 +11,7 @@ from asccli.memory import keep_freed_memory
 from asccli.output import run
 from asccli.recipes import recipes
 from asccli.stores import info, ls, show
+from asccli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,7 +20,7 @@ def ascfeat() -> None:
     """Acoustic-scene-classification features: from recordings to checked feature stores."""
 
 
-for command in (check, demo_data, extract, info, ls, recipes, show):
+for command in (check, demo_data, extract, info, ls, recipes, show, verify):
     ascfeat.add_command(command)
 
 

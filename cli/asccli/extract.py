@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,9 @@ FEATURES = click.option(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0 …")
 @click.option("--backend", default="auto", show_default=True, help="auto, torch or librosa (the slow reference).")
 @click.option("--threads", type=click.IntRange(min=1), help="Clips under way at once; as many as CPUs where absent.")
+@click.option(
+    "--tags", metavar="SOURCE", help="Tags for --recipe tags: a .csv or .npy file, a run, or module:callable."
+)
 @click.option("--strict", is_flag=True, help="Exit with status 1 when a recording could not be used.")
 def extract(
     dataset: Path,
@@ -47,6 +51,7 @@ def extract(
     device: str,
     backend: str,
     threads: int | None,
+    tags: str | None,
     strict: bool,
 ) -> int:
     """Compute the features of DATASET and keep them in FEATURES/<dataset>/<recipe>.zarr.
@@ -62,8 +67,9 @@ def extract(
 
     threads = threads or os.cpu_count() or 1
     wanted = [load_recipe(r) for r in dict.fromkeys(recipes)]
+    sys.path.insert(0, "")  # a callable of --tags may lie in the current folder, as with `python -m`
     tree, manifest = open_dataset(dataset, dataset_kind)
-    jobs = prepare(tree, manifest, wanted, features, device=device, backend=backend)
+    jobs = prepare(tree, manifest, wanted, features, device=device, backend=backend, tags=tags)
     _announce(manifest, jobs)
     todo = [j for j in jobs if j.pending]
     if todo:
@@ -107,6 +113,10 @@ def _summary(outcome: Outcome) -> None:
     whole, out = outcome.header.clips, len(outcome.excluded)
     spent = f"; {outcome.computed} computed in {duration(outcome.seconds)}" if outcome.computed else ""
     _say(f"{outcome.path}: sealed, {whole - out} of {whole} clips usable{spent}")
+    for c in outcome.certificate.comparisons if outcome.certificate else ():
+        if not c.holds:
+            beyond = f"relative difference {c.relative:g} from {c.against}, at most {c.tolerance:g} is expected"
+            _say(f"warning: {outcome.path}: {beyond}")
 
 
 def _excluded(outcomes: Sequence[Outcome]) -> None:

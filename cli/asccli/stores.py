@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,13 +62,13 @@ def show(store: Path, clip: str, out: Path) -> None:
 
     CLIP is a clip id (audio/x.wav), what only one ends with, or a position in the store.
     """
-    from ascfeat.picture import spectrogram
+    from ascfeat.picture import draw
     from ascfeat.store import open_store
 
     opened = open_store(store)
     position = _find(opened, clip)
     _refuse_excluded(opened, position)
-    spectrogram(opened, position, out)
+    draw(opened, position, out)
     console().print(Text(f"{opened.ids[position]} -> {out}"), soft_wrap=True)
 
 
@@ -109,7 +109,7 @@ def _near(clip: str, ids: Sequence[str]) -> str:
 def _facts(store: Store) -> list[tuple[str, str]]:
     h, recipe = store.header, store.header.recipe
     axes = ", ".join(f"{a.name} {a.size}" for a in h.layout.axes)
-    return [
+    facts = [
         ("store", str(store.path)),
         ("state", _state(store)),
         (
@@ -119,12 +119,37 @@ def _facts(store: Store) -> list[tuple[str, str]]:
         ("recipe", f"{recipe.name}: {recipe.description or recipe.representation.kind}"),
         ("fingerprint", h.recipe_fingerprint),
         ("a clip", f"{axes}; {h.layout.quantity}, {h.layout.dtype}, {size(h.layout.clip_bytes)}"),
+        ("patches", _patches(store)),
         ("on disk", f"{size(_disk(store.path))} in {h.units} shards of {h.clips_per_unit} clips"),
         ("splits", ", ".join(_sides(store, s) for s in h.splits) or "none"),
         ("devices", ", ".join(f"{d or 'unknown'} {n}" for d, n in sorted(Counter(store.devices).items()))),
         ("made by", ", ".join([h.backend, *(f"{k} {v}" for k, v in h.software.items())])),
         ("seal", store.seal.digest if store.seal else "none"),
+        *[("certificate", line) for line in _certificate(store)],
     ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _certificate(store: Store) -> Iterator[str]:
+    """A line a comparison: how far a sample of the values lies from recomputed ones."""
+    certificate = store.seal.certificate if store.seal else None
+    for c in certificate.comparisons if certificate else ():
+        assert certificate is not None
+        made = f"{len(certificate.clips)} clips on {certificate.device}, TF32 {certificate.tf32}"
+        bound = "" if c.tolerance is None else f", {'within' if c.holds else 'BEYOND'} {c.tolerance:g}"
+        yield f"max {c.max:g}, p99 {c.p99:g}, relative {c.relative:g}{bound}, from {c.against}; {made}"
+
+
+def _patches(store: Store) -> str:
+    """How many patches a clip gives; empty where the recipe has none."""
+    from ascfeat.patches import count
+
+    patches = store.header.recipe.patches
+    if patches is None:
+        return ""
+    each, whole = count(store.layout, patches)
+    rows = patches.resize or store.layout.shape[-2]
+    return f"{whole} a clip, {each} of each channel: {rows} x {patches.width}, every {patches.hop} frames"
 
 
 def _sides(store: Store, split: str) -> str:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Strict, model_validator
 
 from ascschemas.base import Frozen
 from ascschemas.units import Name, Size
+
+Number = Annotated[float, Strict()]
+"""A number that no text passes for: a tag may be called ``2.5``."""
 
 
 class Axis(Frozen):
     """One axis of a clip's features; its coordinates are either listed or evenly spaced."""
 
     name: Name
-    """``channel``, ``frequency`` or ``time``."""
+    """``channel``, ``component``, ``frequency``, ``coefficient``, ``tag`` or ``time``."""
     size: Size
     """Number of points."""
     unit: str = ""
     """Unit of the coordinates, such as ``Hz`` or ``s``."""
-    values: tuple[float, ...] | tuple[str, ...] | None = None
+    values: tuple[Number, ...] | tuple[str, ...] | None = None
     """The coordinates, listed."""
     start: float = 0.0
     """First coordinate of an evenly spaced axis."""
@@ -50,10 +53,34 @@ class Layout(Frozen):
     dtype: Literal["float32"] = "float32"
     """Number format of the values."""
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        names = [a.name for a in self.axes]
+        if not names or len({*names}) < len(names):
+            raise ValueError(f"axes need names of their own, and these are called {', '.join(names) or 'nothing'}")
+        if "time" in names[:-1]:
+            raise ValueError(f"time must be the last axis, and these are {', '.join(names)}")
+        return self
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent of one clip along each axis."""
         return tuple(a.size for a in self.axes)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a time axis, which is the last."""
+        return self.axes[-1].name == "time"
+
+    @property
+    def bands(self) -> tuple[Axis, ...]:
+        """The axes that statistics of a clip keep: all but time."""
+        return self.axes[:-1] if self.timed else self.axes
+
+    @property
+    def band_shape(self) -> tuple[int, ...]:
+        """Extent of a clip's statistics: a mean and a variance over time where there is time, else one a value."""
+        return tuple(a.size for a in self.bands)
 
     @property
     def clip_bytes(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ascschemas.problems import AscError, Difference, UnknownName, nearest
 
-GROUPS = ("ascfeat.datasets", "ascfeat.representations", "ascmodels.families", "ascmodels.trainers")
+GROUPS = ("ascfeat.datasets", "ascfeat.representations", "ascfeat.taggers", "ascmodels.families", "ascmodels.trainers")
 """The entry-point tables a package may add to."""
 
 

@@ -66,6 +66,10 @@ class AudioError(AscError):
         super().__init__(what, todo=todo, differences=differences)
 
 
+class TagsError(AscError):
+    """Tags that cannot be read, or do not fit the clips that they are for."""
+
+
 class StoreError(AscError):
     """A store that is missing, unfinished, damaged or in use."""
 

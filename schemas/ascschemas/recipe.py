@@ -15,8 +15,8 @@ class Decode(Frozen):
 
     sample_rate: Literal["native"] | Annotated[int, Field(ge=1000, le=768_000)] = "native"
     """Rate in Hz that recordings are brought to; ``native`` keeps the dataset's own."""
-    channels: Literal["mono_mean"] = "mono_mean"
-    """``mono_mean`` averages the channels."""
+    channels: Literal["mono_mean", "native"] = "mono_mean"
+    """``mono_mean`` averages the channels, ``native`` keeps the dataset's own."""
     seconds: Literal["native"] | Seconds = "native"
     """Length that every recording must have; ``native`` takes the dataset's own."""
     resampler: Literal["soxr_vhq", "soxr_hq"] = "soxr_vhq"
@@ -37,9 +37,34 @@ class Storage(Frozen):
     """Slot 3: how the values lie on disk; it changes no value and is not part of the fingerprint."""
 
     clips_per_shard: Literal["auto"] | Size = "auto"
-    """Clips in one shard, the unit of work; ``auto`` is the largest power of two at or under 32 MiB."""
+    """Clips in one shard, the unit of work; ``auto`` is the largest power of two at or under 32 MiB, at most 1024."""
     precision: Literal["float32"] = "float32"
     """Number format of the stored values."""
+
+
+class Patches(Frozen):
+    """A view of the stored features: pieces of equal width along time, cut when they are read."""
+
+    width: Size
+    """Frames of one patch."""
+    hop: Size
+    """Frames from one patch to the next."""
+    resize: Size | None = None
+    """Rows that the frequency axis is resized to, linearly; as many as are stored where absent."""
+    last: Literal["drop", "align"] = "drop"
+    """What becomes of frames that fill no whole patch: dropped, or kept by a patch that ends with the last frame."""
+
+    def starts(self, frames: int) -> tuple[int, ...]:
+        """First frame of each patch: ``0, hop, 2 hop, …`` as long as ``width`` frames follow.
+
+        Examples
+        --------
+        >>> len(Patches(width=128, hop=32).starts(469))
+        11
+        """
+        whole = tuple(range(0, frames - self.width + 1, self.hop))
+        rest = whole and self.last == "align" and whole[-1] + self.width < frames
+        return (*whole, frames - self.width) if rest else whole
 
 
 class FeatureRecipe(Frozen):
@@ -55,10 +80,12 @@ class FeatureRecipe(Frozen):
     """How recordings become waveforms."""
     representation: Parameters
     """Which representation, and its parameters."""
+    patches: Patches | None = None
+    """How readers cut the stored features; it changes no stored value and is not part of the fingerprint."""
     storage: Storage = Storage()
     """How values lie on disk."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that changes a value: ``decode`` and ``representation``, never names or storage."""
+        """SHA-256 of what changes stored values: ``decode`` and ``representation``, never names, patches or storage."""
         return fingerprint({"decode": self.decode, "representation": self.representation})

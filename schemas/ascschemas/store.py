@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from ascschemas.base import Frozen
+from ascschemas.certificate import Certificate
 from ascschemas.dataset import AudioFormat
 from ascschemas.layout import Layout
 from ascschemas.recipe import FeatureRecipe
@@ -82,8 +83,10 @@ class Seal(Frozen):
     """Written last: the store is whole, and this is what it holds."""
 
     digest: Digest
-    """SHA-256 over the ledger's records in order."""
+    """SHA-256 over the header's canonical JSON and the ledger's records in order."""
     usable: Count
     """Clips that hold values."""
     excluded: dict[str, Count]
     """Clips that hold none, counted by reason."""
+    certificate: Certificate | None = None
+    """How far a sample of the values lies from a float64 reference; None where no reference computes them."""

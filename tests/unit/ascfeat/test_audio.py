@@ -108,6 +108,63 @@ def test_mono_is_the_mean_of_the_channels_and_dc_can_go() -> None:
     np.testing.assert_allclose(centred[0], stereo.mean(axis=0) - stereo.astype(float).mean(), atol=1e-8)
 
 
+STEREO = AUDIO.model_copy(update={"channels": 2})
+NATIVE = Decode(channels="native")
+
+
+def test_native_channels_that_need_no_change_keep_their_bits_and_are_not_copied() -> None:
+    """NaN payloads aside, a float64 detour would keep them, too; but it would cost time, and memory is shared here."""
+    one = Recording(NOISE.astype("f")[None], 8000)
+    assert np.shares_memory(waveform(one, "x", AUDIO, Decode()), one.samples)
+    two = Recording(np.stack([NOISE, -NOISE]).astype("f"), 8000)
+    assert np.shares_memory(waveform(two, "x", STEREO, NATIVE), two.samples)
+    interleaved = Recording(np.asfortranarray(two.samples), 8000)
+    found = waveform(interleaved, "x", STEREO, NATIVE)
+    np.testing.assert_array_equal(found, two.samples)
+    assert found.flags.c_contiguous
+
+
+def test_native_channels_are_fitted_and_freed_of_dc_each_by_itself() -> None:
+    two = np.stack([NOISE + 0.25, NOISE - 0.5]).astype("f")
+    found = waveform(Recording(two, 8000), "x", STEREO, Decode(channels="native", remove_dc=True))
+    np.testing.assert_allclose(found, two - two.astype(float).mean(axis=1, keepdims=True), atol=1e-8)
+    short = waveform(Recording(two[:, :7900], 8000), "x", STEREO, NATIVE)
+    np.testing.assert_array_equal(short, np.pad(two[:, :7900], ((0, 0), (0, 100))))
+    long = waveform(Recording(np.tile(two, 2)[:, :8100], 8000), "x", STEREO, NATIVE)
+    np.testing.assert_array_equal(long, two)
+
+
+@pytest.mark.parametrize(("kept", "found", "expected"), [
+    ("native", 2, lambda x: x),
+    ("native", 1, lambda x: np.repeat(x, 2, axis=0)),
+    ("mono_mean", 4, lambda x: x.mean(axis=0, keepdims=True)),
+    ("mono_mean", 1, lambda x: x),
+])  # fmt: skip
+def test_another_number_of_channels_can_be_accepted_in_a_stereo_set(kept: str, found: int, expected) -> None:
+    x = np.random.default_rng(0).standard_normal((found, 8000)).astype("f")
+    spec = Decode(channels=kept, other_channels="accept")
+    made = waveform(Recording(x, 8000), "x", STEREO, spec)
+    assert made.shape == (waveform_format(STEREO, spec).channels, 8000)
+    np.testing.assert_allclose(made, expected(x), atol=1e-7)
+
+
+def test_stereo_in_a_mono_set_becomes_its_mean() -> None:
+    x = np.stack([NOISE, 0.5 * NOISE]).astype("f")
+    made = waveform(Recording(x, 8000), "x", AUDIO, Decode(channels="native", other_channels="accept"))
+    np.testing.assert_allclose(made, x.mean(axis=0, keepdims=True), atol=1e-8)
+
+
+@pytest.mark.parametrize(("spec", "found", "way_out"), [
+    (NATIVE, 1, "{other_channels: accept}"),
+    (Decode(channels="native", other_channels="accept"), 4, "{channels: mono_mean, other_channels: accept}"),
+])  # fmt: skip
+def test_what_cannot_be_brought_to_the_sets_channels_is_excluded(spec: Decode, found: int, way_out: str) -> None:
+    with pytest.raises(AudioError) as caught:
+        waveform(Recording(np.zeros((found, 8000), "f"), 8000), "x", STEREO, spec)
+    assert (caught.value.reason, way_out in caught.value.todo) == ("wrong-channels", True)
+    assert (caught.value.differences[0].expected, caught.value.differences[0].found) == ("2", str(found))
+
+
 def test_resampling_keeps_a_tone_and_equals_scipy() -> None:
     """48 kHz to 44.1 kHz: a tone stays the tone, away from the edges, to -90 dB."""
     t = np.arange(48_000) / 48_000

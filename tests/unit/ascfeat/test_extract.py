@@ -13,9 +13,10 @@ from ascfeat.audio import decode, waveform
 from ascfeat.datasets.tree import Tree
 from ascfeat.extract import features_of, run
 from ascfeat.jobs import check_space, prepare
-from ascfeat.recipes import load_recipe
+from ascfeat.recipes import complete, load_recipe
 from ascfeat.representations import representation
 from ascfeat.store import Store, open_store
+from ascschemas.base import Parameters
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, DatasetError, RecipeError, SpaceError, StoreError, StoreMismatch
 
@@ -79,7 +80,6 @@ BAD = {
     "audio/06.wav": ("wrong-channels", lambda p: soundfile.write(p, np.zeros((8000, 2)), 8000)),
     "audio/07.wav": ("wrong-length", lambda p: soundfile.write(p, np.zeros(7200), 8000)),
     "audio/08.wav": ("missing", lambda p: p.unlink()),
-    "audio/09.wav": ("non-finite", lambda p: soundfile.write(p, np.full(8000, 1e30), 8000, subtype="FLOAT")),
 }
 
 
@@ -102,6 +102,33 @@ def test_every_bad_recording_is_named_and_every_good_one_kept(dataset: Dataset, 
     assert np.isnan(values[~store.usable]).all()
     assert store.seal.excluded == dict.fromkeys(sorted(reason for reason, _ in BAD.values()), 1)
     assert fill((tree, larger), [recipe], tmp_path)[0].computed == 0, "excluded clips are done, too"
+
+
+def test_features_beyond_float32_exclude_their_recording(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    tree, _ = dataset
+    soundfile.write(tree.root / "audio/09.wav", np.full(8000, 1e38), 8000, subtype="FLOAT")
+    spectrum = {"kind": "mean_spectrum", "n_fft": 256, "hop_length": 128}
+    linear = complete(recipe.model_copy(update={"representation": Parameters.model_validate(spectrum)}), "linear")
+    assert {c: r.excluded for c, r in fill(dataset, [linear], tmp_path)[0].excluded.items()} == {
+        "audio/09.wav": "non-finite"
+    }
+
+
+def test_librosas_own_cqt_is_another_recipe(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    """The recursive transform differs from the direct one, so it has a fingerprint of its own and never mixes."""
+    values = {"kind": "cqt", "hop_length": 256, "n_bins": 12, "fmin": 500, "output": "magnitude"}
+    cqt = complete(recipe.model_copy(update={"representation": Parameters.model_validate(values)}), "cqt")
+    tree, manifest = dataset
+    made = {b: prepare(tree, manifest, [cqt], tmp_path, device="cpu", backend=b)[0].header for b in ("auto", "librosa")}
+    assert (made["auto"].backend, made["librosa"].backend) == ("numba-cpu", "librosa-cpu")
+    assert made["auto"].recipe_fingerprint == cqt.fingerprint != made["librosa"].recipe_fingerprint
+    again = prepare(tree, manifest, [made["librosa"].recipe], tmp_path, device="cpu")[0].header
+    assert again.backend == "librosa-cpu", "a recipe that says recursive finds the backend that computes it"
+    with pytest.raises(RecipeError, match="librosa"):
+        prepare(tree, manifest, [made["librosa"].recipe], tmp_path, device="cpu", backend="torch")
+    run(tree, manifest, prepare(tree, manifest, [cqt], tmp_path, device="cpu"), device="cpu")
+    with pytest.raises(StoreMismatch, match=r"representation\.algorithm +expected recursive +found direct"):
+        prepare(tree, manifest, [cqt], tmp_path, device="cpu", backend="librosa")
 
 
 def test_a_repaired_recording_is_taken_up(dataset: Dataset, recipe, tmp_path: Path) -> None:

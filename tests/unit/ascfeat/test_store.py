@@ -12,8 +12,10 @@ import zarr
 from ascfeat.extract import extract, run
 from ascfeat.jobs import prepare
 from ascfeat.lock import exclusive
+from ascfeat.recipes import complete
 from ascfeat.store import Store, Writer, create, find_stores, open_store, store_path
 from ascschemas.problems import StoreError
+from ascschemas.recipe import FeatureRecipe
 
 
 @pytest.fixture
@@ -195,3 +197,31 @@ def test_one_nan_anywhere_in_a_usable_clip_is_damage(store: Store) -> None:
     zarr.open_group(store.path, mode="r+")["features"][3, 0, 5, 7] = np.nan
     with pytest.raises(StoreError, match=r"the values of 1 clips are missing, first audio/03\.wav"):
         open_store(store.path).read(range(10))
+
+
+@pytest.mark.filterwarnings("ignore:.*not a numpy ndarray, ExtensionArray.*")  # pandas on xarray's string index
+def test_without_time_a_value_is_its_own_mean_and_varies_by_nothing(dataset, tmp_path) -> None:
+    tree, manifest = dataset
+    spectrum = {"kind": "mean_spectrum", "n_fft": 256, "hop_length": 128}
+    recipe = FeatureRecipe.model_validate({"name": "still", "representation": spectrum})
+    recipe = recipe.model_copy(update={"storage": recipe.storage.model_copy(update={"clips_per_shard": 4})})
+    (tree.root / "audio/03.wav").write_bytes(b"")
+    jobs = prepare(tree, manifest, [complete(recipe, "still")], tmp_path / "features", device="cpu")
+    store = open_store(run(tree, manifest, jobs, device="cpu")[0].path)
+    assert store.layout.shape == store.layout.band_shape == (1, 129)
+    mean, variance = store.statistics()
+    np.testing.assert_array_equal(mean, store.read(range(10)).astype(np.float64))
+    np.testing.assert_array_equal(variance[store.usable], 0)
+    assert np.isnan(mean[3]).all()
+    assert np.isnan(variance[3]).all()
+    size = sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file())
+    assert size / 2 < jobs[0].bytes < 2 * size
+    with xarray.open_zarr(store.path, chunks=None) as found:
+        assert found["features"].dims == found["mean"].dims == ("clip", "channel", "frequency")
+        assert found["variance"].attrs["long_name"] == "variance of features"
+    (store.path / "features/c/1/0/0").unlink()
+    with pytest.raises(StoreError, match=r"the values of 4 clips are missing, first audio/04\.wav"):
+        open_store(store.path).read(range(10))
+    (store.path / "mean/c/1/0/0").unlink()
+    with pytest.raises(StoreError, match="mean or variance of 4 clips is missing"):
+        open_store(store.path).statistics()

@@ -5,10 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ascfeat.extract import extract
+from ascfeat.recipes import complete, load_recipe
+from ascfeat.store import open_store
+from ascfeat.testing.datasets import write_tone
 from ascmodels import predict as module
+from ascmodels import recipes
+from ascmodels.checkpoint import RunFolder
 from ascmodels.predict import predict
 from ascmodels.training import train
 from ascschemas.problems import AudioError, RunError
+from ascschemas.recipe import FeatureRecipe
 
 
 @pytest.fixture
@@ -42,9 +49,6 @@ def test_good_files_are_classified_and_a_bad_one_is_named(run, store, monkeypatc
 def test_probabilities_are_those_of_the_selected_epoch_at_the_training_temperature(run, store, monkeypatch):
     import torch
 
-    from ascmodels import recipes
-    from ascmodels.checkpoint import RunFolder
-
     monkeypatch.setattr(module, "features_of", features_of(store))
     folder = RunFolder(run)
     scorer = recipes.trainer(folder.recipe).scorer(folder, folder.progress().selected, torch.device("cpu"))
@@ -56,3 +60,43 @@ def test_probabilities_are_those_of_the_selected_epoch_at_the_training_temperatu
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="not a run folder"):
         list(predict(tmp_path, [Path("0")]))
+
+
+@pytest.fixture
+def heard(tmp_path, recipe):
+    """A dataset of audio, its log-mel store, and a run trained on it."""
+
+    rows = ["filename,label,location,split_fold1"]
+    for i in range(12):
+        write_tone(tmp_path / "set" / f"{i}.wav", 40 * i, seconds=0.3, channels=2)
+        rows.append(f"{i}.wav,{('low', 'high')[i > 5]},place{i},{('train', 'test')[i % 2]}")
+    (tmp_path / "set" / "list.csv").write_text("\n".join(rows) + "\n")
+    log_mel = {"kind": "log_mel", "n_fft": 512, "hop_length": 64, "spectrum": "power", "n_mels": 24, "floor": 1e-8}
+    made = complete(FeatureRecipe.model_validate({"name": "small_mel", "representation": log_mel}), "small_mel")
+    (outcome,) = extract(tmp_path / "set", [made], tmp_path / "features", device="cpu")
+    small = recipes.override(recipe, ["features=small_mel", "batch_size=4", "epochs=1", "selection.side=last"])
+    train(small, open_store(outcome.path), tmp_path / "run", device="cpu", split="fold1")
+    return tmp_path
+
+
+def test_a_runs_probabilities_become_tags_that_are_what_predict_says(heard):
+
+    (outcome,) = extract(heard / "set", [load_recipe("tags")], heard / "features", device="cpu", tags=heard / "run")
+    store = open_store(outcome.path)
+    assert store.layout.axes[0].values == ("high", "low")
+    said = predict(heard / "run", [heard / "set" / clip for clip in store.ids], device="cpu")
+    expected = [list(one.probabilities.values()) for one in said]
+    np.testing.assert_array_equal(store.read(range(12)), np.float32(expected))
+
+
+def test_a_run_is_known_by_its_weights_and_recipes_and_other_folders_are_not_taken_for_one(heard, tmp_path):
+    first = module.run_tagger(heard / "run", "cpu")
+    assert first.digest == module.run_tagger(heard / "run", "cpu").digest
+
+    weights = RunFolder(heard / "run").checkpoint(1) / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert module.run_tagger(heard / "run", "cpu").digest != first.digest
+    assert module.run_tagger(tmp_path / "set", "cpu") is None
+    assert module.run_tagger(tmp_path / "none", "cpu") is None

@@ -7,9 +7,11 @@ import pytest
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.testing.stores import make_store, scene_clips, scene_split
-from ascmodels.training import train
+from ascmodels.training import require, train
 from ascmodels.watching import Watcher
-from ascschemas.problems import RunError, StoreError, StoreMismatch
+from ascschemas.base import Parameters
+from ascschemas.layout import Axis, Layout
+from ascschemas.problems import RecipeError, RunError, StoreError, StoreMismatch
 
 
 class Notes(Watcher):
@@ -116,3 +118,41 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(tmp_path, sto
     with pytest.raises(RunError) as refused:
         train(recipe, store, tmp_path / "run", device="cuda:9")
     assert refused.value.differences[0].expected.startswith("cpu")
+
+
+@pytest.mark.parametrize("shape", [
+    {"channel": 2, "time": 400},
+    {"tag": 80},
+    {"channel": 2, "component": 2, "coefficient": 40, "time": 40},
+    {"channel": 1, "frequency": 200},
+    {"channel": 1, "frequency": 20, "time": 40},
+])  # fmt: skip
+def test_features_that_the_family_cannot_take_are_refused_before_anything_is_written(tmp_path, recipe, shape):
+    layout = Layout(axes=tuple(Axis(name=n, size=s) for n, s in shape.items()), quantity="any")
+    store = make_store(tmp_path / "d" / "made_up.zarr", shape=layout)
+    with pytest.raises(RecipeError, match="five_conv cannot take") as refused:
+        train(recipe, store, tmp_path / "run", device="cpu")
+    (difference,) = refused.value.differences
+    small = len(shape) == 3
+    assert difference.field == ("frequency" if small else "axes")
+    assert difference.found == ("20" if small else ", ".join(shape))
+    assert refused.value.todo
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_of_tags_expects_no_tags_in_particular_unless_it_says_which(tmp_path, recipe):
+    """Names and source are filled in by extraction; training must not take them for another recipe."""
+    store = make_store(tmp_path / "d" / "made_up.zarr")
+    filled = Parameters.model_validate({"kind": "tags", "names": ["a", "b"], "source": "1" * 64})
+    made = store.header.recipe.model_copy(update={"representation": filled})
+    store.header = store.header.model_copy(update={"recipe": made})
+
+    def expecting(**said):
+        kind = Parameters.model_validate({"kind": "tags", "names": [], "source": None} | said)
+        return made.model_copy(update={"representation": kind})
+
+    require(recipe, store, expecting())
+    require(recipe, store, expecting(names=["a", "b"]))
+    with pytest.raises(StoreMismatch) as refused:
+        require(recipe, store, expecting(source="2" * 64))
+    assert [d.field for d in refused.value.differences] == ["representation.source"]

@@ -28,3 +28,28 @@ def test_shape_and_bytes():
 def test_axis_by_name():
     assert LAYOUT.axis("time") == TIME
     assert LAYOUT.axis("frequency") is None
+
+
+def test_statistics_keep_every_axis_but_time():
+    assert (LAYOUT.timed, LAYOUT.band_shape) == (True, (2,))
+    still = Layout(axes=(CHANNEL, Axis(name="frequency", size=5)), quantity="mean magnitude")
+    assert (still.timed, still.band_shape) == (False, (2, 5))
+
+
+@pytest.mark.parametrize(("axes", "words"), [
+    ((TIME, CHANNEL), "time must be the last axis"),
+    ((CHANNEL, CHANNEL), "names of their own"),
+    ((), "called nothing"),
+])  # fmt: skip
+def test_axes_that_no_store_could_keep_are_refused(axes, words):
+    with pytest.raises(ValidationError, match=words):
+        Layout(axes=axes, quantity="any")
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("2.5", "1e3"), ("nan", "x")])
+def test_names_that_look_like_numbers_stay_names(names):
+    axis = Axis(name="tag", size=2, values=names)
+    assert axis == Axis.model_validate(axis.model_dump(mode="json")) == Axis.model_validate_json(axis.model_dump_json())
+    assert Axis.model_validate(axis.model_dump(mode="json")).coordinates() == names
+    numbers = Axis.model_validate({"name": "frequency", "size": 2, "values": [0, 21.5]})
+    assert numbers.coordinates() == (0.0, 21.5)

@@ -1,0 +1,238 @@
+"""Log-mels, MFCCs and mean spectra on the CPU: transform, energy and bands in one compiled pass over sixteen frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from ascfeat.dsp.backends import Transform, Values
+from ascfeat.dsp.mel import filter_bank
+from ascfeat.dsp.numba_backend.fourier import (
+    LANES,
+    Float64,
+    Samples,
+    Tables,
+    aligned,
+    block,
+    block_energies,
+    compiled,
+    scratch,
+    stft,
+    tables,
+)
+from ascfeat.dsp.specs import Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
+
+
+@dataclass(frozen=True)
+class Bands:
+    """A mel bank as the bins that each band adds up: triangles that meet at their feet touch a bin at most twice."""
+
+    first: npt.NDArray[np.int64]
+    """Number of the first bin of each band, ``(n_mels,)``."""
+    ends: npt.NDArray[np.int64]
+    """Where the weights of each band end in ``weights``, ``(n_mels + 1,)``, from 0."""
+    weights: Float64
+    """Weights of all bands, one after the other, each filled up with zeros to a multiple of ``AT_ONCE``."""
+    matrix: Float64
+    """The same filters, ``(n_mels, bin)``."""
+
+
+AT_ONCE = 4
+"""Bins added to a band in one step: its sum goes to memory and back once a step."""
+
+
+def log_mel(spec: LogMelSpec, device: str) -> Transform:
+    """``ln(W |STFT(x)|^power + floor)``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+    made, filters = tables(spec.stft), bands(spec.bank)
+
+    def one(waveform: Samples) -> Values:
+        energies = mel_energies(waveform, spec.stft, made, filters, spec.power)
+        energies += spec.floor
+        return in_order(np.log(energies, out=energies), spec.stft.frames)
+
+    return per_clip(one)
+
+
+def mfcc(spec: MfccSpec, device: str) -> Transform:
+    """``DCT(dB(W |STFT(x)|^2))``, ``(clip, channel, samples) -> (clip, channel, n_mfcc, frames)``."""
+    made, filters = tables(spec.stft), bands(spec.bank)
+    return per_clip(lambda x: cepstrum(mel_energies(x, spec.stft, made, filters, 2), spec))
+
+
+def mean_spectrum(spec: MeanSpectrumSpec, device: str) -> Transform:
+    """``mean_t |STFT(x)|``, ``(clip, channel, samples) -> (clip, channel, bins)``."""
+    made = tables(spec.stft)
+    return per_clip(lambda x: mean_magnitude(x, spec.stft, made).astype(np.float32))
+
+
+def per_clip(function: Callable[[Samples], Values]) -> Transform:
+    """A transform of batches from one of clips, ``(channel, samples) -> features``."""
+
+    def transform(waveforms: Values) -> Values:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and its clip is excluded
+            values = [function(clip) for clip in waveforms]
+        return values[0][None] if len(values) == 1 else np.stack(values)
+
+    return transform
+
+
+def bands(bank: MelBank) -> Bands:
+    """A mel bank without its zeros."""
+    matrix = filter_bank(bank)
+    first = (matrix > 0).argmax(axis=1)
+    widths = (matrix > 0).sum(axis=1)
+    spans = [np.pad(row[f : f + w], (0, -w % AT_ONCE)) for row, f, w in zip(matrix, first, widths, strict=True)]
+    return Bands(first, np.cumsum([0, *map(len, spans)]), np.concatenate(spans), matrix)
+
+
+def mel_energies(waveform: Samples, spec: Stft, made: Tables, filters: Bands, power: int) -> Float64:
+    """``W |STFT(x)|^power`` of one clip, in blocks of frames.
+
+    Returns
+    -------
+    array, shape ``(channel, block, n_mels, LANES)``, float64
+        Frame ``t`` lies at block ``t // LANES``, lane ``t % LANES``; what follows the last frame is zero.
+        :func:`in_order` brings frames into their order.
+    """
+    blocks, channels = -(-spec.frames // LANES), len(waveform) + spec.mid
+    if not made.is_power_of_two:
+        return in_blocks(mel_energies_numpy(stft(waveform, spec, made), filters, power))
+    out = np.empty((channels, blocks, len(filters.matrix), LANES))
+    _mel_energies(
+        waveform, spec.hop_length, spec.frames, made.window, made.roots, made.half_roots, spec.mid,
+        power, filters.first, filters.ends, filters.weights, out,
+    )  # fmt: skip
+    return out
+
+
+def mel_energies_numpy(spectrum: npt.NDArray[np.complex128], filters: Bands, power: int) -> Float64:
+    """The NumPy twin: a dense product with ``|X|^power``, ``(channel, bin, frame) -> (channel, n_mels, frame)``."""
+    return np.asarray(filters.matrix @ np.abs(spectrum) ** power)
+
+
+def in_order(blocks: Float64, frames: int) -> Values:
+    """Blocks ``(channel, block, row, LANES)`` as ``(channel, row, frame)``, rounded to float32."""
+    channels, _, rows, _ = blocks.shape
+    return blocks.transpose(0, 2, 1, 3).reshape(channels, rows, -1)[..., :frames].astype(np.float32)
+
+
+def in_blocks(rows: Float64) -> Float64:
+    """Frames ``(channel, row, frame)`` as blocks ``(channel, block, row, LANES)``, the last filled up with zeros."""
+    channels, height, frames = rows.shape
+    filled = np.pad(rows, ((0, 0), (0, 0), (0, -frames % LANES)))
+    return np.ascontiguousarray(filled.reshape(channels, height, -1, LANES).transpose(0, 2, 1, 3))
+
+
+def mean_magnitude(waveform: Samples, spec: Stft, made: Tables) -> Float64:
+    """``mean_t |STFT(x)|`` of one clip, ``(channel, samples) -> (channel, bin)``, float64."""
+    if not made.is_power_of_two:
+        return mean_magnitude_numpy(stft(waveform, spec, made))
+    out = np.zeros((len(waveform) + spec.mid, spec.bins))
+    waveform, hop = waveform, spec.hop_length
+    _mean_magnitude(waveform, hop, spec.frames, made.window, made.roots, made.half_roots, spec.mid, out)
+    return out
+
+
+def mean_magnitude_numpy(spectrum: npt.NDArray[np.complex128]) -> Float64:
+    """The NumPy twin, on ``(channel, bin, frame)``."""
+    return np.abs(spectrum).mean(axis=-1)
+
+
+def cepstrum(energies: Float64, spec: MfccSpec) -> Values:
+    """MFCCs ``(channel, n_mfcc, frame)``, float32, of blocks of mel powers, which are overwritten."""
+    level = decibels(energies, spec.decibels)
+    coefficients = scipy.fft.dct(level, axis=-2, type=2, norm="ortho", overwrite_x=True)
+    return in_order(coefficients[..., : spec.n_mfcc, :], spec.stft.frames)
+
+
+def decibels(power: Float64, spec: Decibels) -> Float64:
+    """Power to decibels in place; the peak is taken over one channel of one clip, all axes but the first."""
+    np.maximum(power, spec.amin, out=power)
+    np.log10(power, out=power)
+    power *= 10.0
+    if spec.top_db is not None:
+        peak = power.max(axis=tuple(range(1, power.ndim)), keepdims=True)
+        np.maximum(power, peak - spec.top_db, out=power)
+    return power
+
+
+@compiled
+def _mel_energies(waveform, hop, frames, shape, roots, half_roots, mid, power, lows, ends, weights, out):
+    channels, blocks, n_mels, _ = out.shape
+    slab, work = scratch(waveform, len(shape), hop)
+    re, im = spectra_of(channels, len(shape) // 2 + 1)
+    for b in range(blocks):
+        energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im)
+        for c in range(channels):
+            for m in range(n_mels):
+                add_up(re[c], lows[m], weights[ends[m] : ends[m + 1]], out[c, b, m])
+    out[:, -1, :, frames - (blocks - 1) * LANES :] = 0.0
+
+
+@compiled
+def spectra_of(channels, bins):
+    """Scratch ``(channel, bin, lane)`` for real and imaginary parts, with bins to spare that hold zeros."""
+    shape = (channels, bins + AT_ONCE, LANES)
+    re, im = aligned(channels * (bins + AT_ONCE), LANES), aligned(channels * (bins + AT_ONCE), LANES)
+    re[:], im[:] = 0.0, 0.0
+    return re.reshape(shape), im.reshape(shape)
+
+
+@compiled
+def _energies_and_mid(left_re, right_re, left_im, right_im, mid):
+    for i in range(len(mid)):
+        a, b, c, d = left_re[i], right_re[i], left_im[i], right_im[i]
+        mid[i] = 0.25 * ((a + b) * (a + b) + (c + d) * (c + d))
+        left_re[i] = a * a + c * c
+        right_re[i] = b * b + d * d
+
+
+@compiled
+def _roots(energies):
+    for i in range(len(energies)):
+        energies[i] = np.sqrt(energies[i])
+
+
+@compiled
+def add_up(energies, low, weights, total):
+    """Weighted sum of the bins of one band, sixteen frames at once."""
+    total[:] = 0.0
+    for j in range(0, len(weights), AT_ONCE):
+        w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
+        bins = energies[low + j : low + j + AT_ONCE]
+        for v in range(LANES):
+            total[v] += (w0 * bins[0, v] + w1 * bins[1, v]) + (w2 * bins[2, v] + w3 * bins[3, v])
+
+
+@compiled
+def energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im):
+    """``|X|^power`` of the sixteen frames of block ``b``, ``(channel, bin, lane)``, in ``re``."""
+    first = b * LANES
+    for c in range(len(waveform)):
+        if mid:
+            block(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c], im[c])
+        else:
+            block_energies(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c])
+    if mid:
+        _energies_and_mid(re[0].reshape(-1), re[1].reshape(-1), im[0].reshape(-1), im[1].reshape(-1), re[2].reshape(-1))
+    if power == 1:
+        _roots(re.reshape(-1))
+
+
+@compiled
+def _mean_magnitude(waveform, hop, frames, shape, roots, half_roots, mid, out):
+    channels, bins = out.shape
+    slab, work = scratch(waveform, len(shape), hop)
+    re, im = spectra_of(channels, bins)
+    for b in range(-(-frames // LANES)):
+        count = min(LANES, frames - b * LANES)
+        energies_of(waveform, b, hop, shape, roots, half_roots, mid, 1, slab, work, re, im)
+        for c in range(channels):
+            for k in range(bins):
+                for v in range(count):
+                    out[c, k] += re[c, k, v]
+    out /= frames

@@ -1,0 +1,85 @@
+"""Do the compiled passes equal their NumPy twins, and is nothing compiled before it is needed?"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ascfeat.dsp.mel import filter_bank
+from ascfeat.dsp.numba_backend import features
+from ascfeat.dsp.numba_backend.fourier import LANES, stft, tables
+from ascfeat.dsp.specs import MelBank, Stft
+
+BANKS = [
+    MelBank(16_000, 512, 20, 0.0, 8_000.0, "slaney", "slaney"),
+    MelBank(16_000, 512, 33, 300.0, 7_000.0, "htk", "none"),
+    MelBank(16_000, 512, 1, 0.0, 8_000.0, "slaney", "none"),
+]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("bank", BANKS)
+def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int) -> None:
+    for frames in (1, LANES, LANES + 1, 50):
+        x = np.random.default_rng(frames).standard_normal((min(channels, 2), 8_000)).astype(np.float32)
+        spec = Stft(512, 512, 128, "hann", frames, mid=channels == 3)
+        made, filters = tables(spec), features.bands(bank)
+        blocks = features.mel_energies(x, spec, made, filters, power)
+        expected = features.mel_energies_numpy(stft(x, spec, made), filters, power)
+        assert expected.shape == (channels, bank.n_mels, frames)
+        np.testing.assert_allclose(blocks, features.in_blocks(expected), rtol=1e-12, atol=1e-300)
+        np.testing.assert_array_equal(features.in_order(blocks, frames), features.in_order(blocks, 64)[..., :frames])
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_bands_are_the_filter_bank_without_its_zeros(bank: MelBank) -> None:
+    filters, again = features.bands(bank), np.zeros((bank.n_mels, 257 + features.AT_ONCE))
+    for band, first in enumerate(filters.first):
+        weights = filters.weights[filters.ends[band] : filters.ends[band + 1]]
+        assert len(weights) % features.AT_ONCE == 0
+        again[band, first : first + len(weights)] = weights
+    np.testing.assert_array_equal(again[:, :257], filter_bank(bank))
+
+
+def test_mean_magnitude_equals_its_twin() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 8_000)).astype(np.float32)
+    spec = Stft(512, 512, 128, "hann", 63, mid=True)
+    found = features.mean_magnitude(x, spec, tables(spec))
+    np.testing.assert_allclose(found, features.mean_magnitude_numpy(stft(x, spec, tables(spec))), rtol=1e-12)
+
+
+COUNT = """
+import sys, numba.core.dispatcher as d
+compiled = []
+first = d.Dispatcher.compile
+def counting(self, signature):
+    made = first(self, signature)
+    compiled.append(self.py_func.__name__)
+    return made
+d.Dispatcher.compile = counting
+import numpy as np
+from ascfeat.dsp import numba_backend
+from ascfeat.dsp.numba_backend import features
+from ascfeat.dsp.specs import LogMelSpec, MelBank, Stft
+assert not compiled, compiled
+spec = LogMelSpec(Stft(256, 256, 64, "hann", 10), MelBank(8000, 256, 8, 0.0, 4000.0, "slaney", "slaney"), 1, 1e-7)
+numba_backend.log_mel(spec, "cpu")
+assert not compiled, compiled
+numba_backend.log_mel(spec, "cpu")(np.zeros((1, 1, 1000), np.float32))
+hits = sum(sum(s.cache_hits.values()) for s in [features._mel_energies.stats])
+print(len(compiled), hits)
+"""
+
+
+def test_kernels_are_compiled_when_first_called_and_then_come_from_disk(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", COUNT], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    (first, no_hits), (_, hits) = (map(int, r.stdout.split()) for r in runs)
+    assert (first > 0, no_hits, hits) == (True, 0, 1)
