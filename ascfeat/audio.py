@@ -95,7 +95,7 @@ def decode(data: bytes, clip: str) -> Recording:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             frames, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True).T
+            samples = np.ascontiguousarray(file.read(dtype="float32", always_2d=True).T)
     except UNDECODABLE as error:
         why = getattr(error, "error_string", type(error).__name__)  # without the address of a buffer: it is stored
         raise AudioError(
@@ -139,7 +139,7 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
         samples = _resampled(samples, recording.sample_rate, target.sample_rate, RESAMPLER_QUALITY[spec.resampler])
     samples = _fit(samples, target.frames)
     if spec.remove_dc:
-        samples = samples - samples.mean(axis=1, keepdims=True, dtype=np.float64)
+        return _centred(samples)
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
@@ -272,6 +272,14 @@ def _fit(samples: Waves, frames: int) -> Waves:
     missing = frames - samples.shape[1]
     fitted: Waves = samples[:, :frames] if missing <= 0 else np.pad(samples, ((0, 0), (0, missing)))
     return fitted
+
+
+def _centred(samples: Waves) -> Samples:
+    """Each channel less its mean, in float64, rounded as it is written: no array of float64 is made on the way."""
+    mean = samples.mean(axis=1, keepdims=True, dtype=np.float64)
+    out = np.empty(samples.shape, np.float32)
+    np.subtract(samples, mean, out=out, dtype=np.float64, casting="same_kind")
+    return out
 
 
 def _complete(samples: Samples, frames: int, clip: str) -> None:

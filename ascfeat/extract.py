@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.jobs import Job, check_space, job_for, prepare
 from ascfeat.lock import exclusive
-from ascfeat.store import Store, Writer, create, unit_rows
+from ascfeat.store import Row, Store, Writer, create, row, unit_rows
 from ascfeat.tags import Given
 from ascfeat.work import OneClip, Target, ordered, target
 from ascschemas.certificate import Certificate
@@ -174,23 +175,32 @@ class _Filling:
     writer: Writer
     target: Target
     pending: frozenset[int]
-    values: list[Values] = field(default_factory=list)
-    records: list[ClipRecord] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    writing: Future[None] | None = None
     computed: int = 0
     start: float = field(default_factory=time.perf_counter)
 
     def wants(self, position: int) -> bool:
         return position // self.writer.header.clips_per_unit in self.pending
 
-    def take(self, position: int, record: ClipRecord, values: Values | None) -> None:
-        header = self.writer.header
-        unit = position // header.clips_per_unit
-        self.values.append(np.full(header.layout.shape, np.nan, np.float32) if values is None else values)
-        self.records.append(record)
+    def row(self, record: ClipRecord, values: Values | None) -> Row:
+        return row(record, values, self.writer.layout)
+
+    def take(self, position: int, clip: Row, disk: Executor) -> None:
+        """Take the next clip; a complete unit is written while the next one is computed, and no more than one."""
+        unit = position // self.writer.header.clips_per_unit
+        self.rows.append(clip)
         self.computed += 1
-        if position + 1 == unit_rows(header, unit)[1]:
-            self.writer.write(unit, np.stack(self.values), self.records)
-            self.values, self.records = [], []
+        if position + 1 == unit_rows(self.writer.header, unit)[1]:
+            self.written()
+            self.writing = disk.submit(self.writer.write, unit, self.rows)
+            self.rows = []
+
+    def written(self) -> None:
+        """Wait for the unit that is being written; what kept it from being written is raised here."""
+        if self.writing is not None:
+            self.writing.result()
+            self.writing = None
 
     def finish(self, tree: Tree, device: str) -> Outcome:
         seal = self.writer.seal or self.writer.finish(lambda store: certify(store, tree, device=device))
@@ -204,16 +214,19 @@ def _pass(
 ) -> None:
     wanted = [i for i in range(len(manifest.clips)) if any(f.wants(i) for f in fillings)]
 
-    def one(position: int) -> list[tuple[_Filling, ClipRecord, Values | None]]:
+    def one(position: int) -> list[tuple[_Filling, Row]]:
         takers = [f for f in fillings if f.wants(position)]
         results = OneClip(tree, manifest, [f.target for f in takers])(position)
-        return [(f, record, values) for f, (record, values) in zip(takers, results, strict=True)]
+        return [(f, f.row(record, values)) for f, (record, values) in zip(takers, results, strict=True)]
 
-    results = ordered(one, wanted, threads=threads)
-    for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
-        for filling, record, values in result:
-            filling.take(position, record, values)
-        progress(done)
+    with ThreadPoolExecutor(1) as disk:
+        results = ordered(one, wanted, threads=threads)
+        for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
+            for filling, clip in result:
+                filling.take(position, clip, disk)
+            progress(done)
+        for filling in fillings:
+            filling.written()
 
 
 @contextmanager

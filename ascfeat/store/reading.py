@@ -229,8 +229,9 @@ class Store:
             return False
 
     def _chunk(self, name: str, unit: int) -> Path:
-        rest = len(self._array(name).shape) - 1
-        return self.path.joinpath(name, "c", str(unit), *["0"] * rest)
+        """The file of an array's chunk or shard; a unit takes one along the first axis, and all of the others."""
+        rest = {"features": self.layout.shape, "mean": self.layout.band_shape, "variance": self.layout.band_shape}
+        return self.path.joinpath(name, "c", str(unit), *["0"] * len(rest.get(name, ())))
 
     def _refuse_missing(self, wanted: npt.NDArray[np.int64], values: Values) -> None:
         """A deleted shard reads as the fill value without a word from any Zarr reader; here it does not."""

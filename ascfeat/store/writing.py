@@ -8,17 +8,34 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 
+from ascfeat.store.chunks import is_whole, sync_folders, write_chunk, write_shard
 from ascfeat.store.reading import SEAL, Statistics, Store, Values, open_group, unit_rows, value_digest
 from ascschemas.base import canonical_json
 from ascschemas.certificate import Certificate
+from ascschemas.layout import Layout
 from ascschemas.problems import StoreError
 from ascschemas.store import ClipRecord, Seal, UnitRecord
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip of a unit, ready to be written; :func:`row` makes it."""
+
+    record: ClipRecord
+    """What is known of it, with the digest of its values."""
+    values: Values
+    """Of shape ``layout.shape``."""
+    mean: npt.NDArray[np.float64]
+    """Of shape ``layout.band_shape``, as is the variance."""
+    variance: npt.NDArray[np.float64]
 
 
 class Writer(Store):
@@ -41,30 +58,26 @@ class Writer(Store):
         for unit in units:
             (self.path / "ledger/record/c" / str(unit)).unlink(missing_ok=True)
 
-    def write(self, unit: int, values: Values, sources: Sequence[ClipRecord]) -> None:
+    def write(self, unit: int, clips: Sequence[Row]) -> None:
         """Store a unit's values, then publish its record.
 
         Parameters
         ----------
         unit : int
             Number of the unit.
-        values : array, shape ``(clips of the unit, *layout.shape)``, float32
-            NaN where a clip is excluded.
-        sources : sequence of ClipRecord
-            What is known of each clip; the digest of its values is added here.
+        clips : sequence of Row
+            Its clips, in order. Every chunk is written, also one that holds NaN only: what is not there is then always
+            an accident.
         """
-        rows = slice(*unit_rows(self.header, unit))
-        mean, variance = time_statistics(values, timed=self.layout.timed)
-        for name, block in {"features": values, "mean": mean, "variance": variance}.items():
-            # every chunk is written, also one that holds NaN only: what is not there is then always an accident
-            self._chunk(name, unit).unlink(missing_ok=True)  # else zarr reads a torn last shard before it replaces it
-            self._array(name).with_config({"write_empty_chunks": True})[rows] = block
-            self._sync(self._chunk(name, unit))
-        clips = [
-            r if r.excluded else r.model_copy(update={"values": value_digest(v)})
-            for r, v in zip(sources, values, strict=True)
-        ]
-        record = UnitRecord(unit=unit, clips=tuple(clips))
+        slots = self.header.clips_per_unit
+        write_shard(self._chunk("features", unit), [c.values[None] for c in clips], slots)
+        for name, rows in {"mean": [c.mean for c in clips], "variance": [c.variance for c in clips]}.items():
+            block = np.full((slots, *self.layout.band_shape), np.nan)
+            block[: len(rows)] = rows
+            write_chunk(self._chunk(name, unit), block)
+        record = UnitRecord(unit=unit, clips=tuple(c.record for c in clips))
+        for name in ("features", "mean", "variance"):
+            sync_folders(self._chunk(name, unit), self.path)
         self._array("ledger/record")[unit] = canonical_json(record)
         self._sync(self._chunk("ledger/record", unit))
 
@@ -121,32 +134,37 @@ class Writer(Store):
         self._group = open_group(self.path, mode="r+")
 
     def _verified(self, unit: int) -> bool:
-        record = self.unit_record(unit)
-        if record is None:
-            return False
-        try:
-            values = self.read(np.arange(*unit_rows(self.header, unit)))
-        except StoreError:
-            return False
-        return all(r.excluded or r.values == value_digest(v) for r, v in zip(record.clips, values, strict=True))
+        """Whether a unit is in the ledger, and reads back as it was written."""
+        first, stop = unit_rows(self.header, unit)
+        shard = self._chunk("features", unit)
+        return self._recorded(unit) and is_whole(shard, stop - first, self.header.clips_per_unit)
 
     def _sync(self, file: Path) -> None:
-        for path in (file, *file.parents):
-            if not path.is_relative_to(self.path):
-                break
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        sync_folders(file, self.path)
+
+
+def row(record: ClipRecord, values: Values | None, layout: Layout) -> Row:
+    """One clip, ready to be written: its statistics and the digest of its values; NaN where it has none."""
+    if values is None:
+        values = np.full(layout.shape, np.nan, np.float32)
+    else:
+        record = record.model_copy(update={"values": value_digest(values)})
+    return Row(record, values, *time_statistics(values, timed=layout.timed))
 
 
 def time_statistics(values: Values, *, timed: bool) -> Statistics:
     """Mean and variance over time; without time, a value is its own mean and varies by nothing (NaN stays NaN)."""
-    if timed:
-        return values.mean(axis=-1, dtype=np.float64), values.var(axis=-1, dtype=np.float64)
     exact = values.astype(np.float64)
-    return exact, exact - exact
+    if not timed:
+        return exact, exact - exact
+    mean = exact.mean(axis=-1)
+    exact -= mean[..., None]
+    return mean, np.square(exact, out=exact).mean(axis=-1)
 
 
 def sweep(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ascfeat.store import Store, Writer, clip_table, create, open_store, table_digest
+from ascfeat.store import Store, Writer, clip_table, create, open_store, row, table_digest
 from ascmodels import recipes
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
 from ascschemas.layout import Axis, Layout
@@ -86,9 +86,8 @@ def make_store(
     create(path, header, manifest)
     writer = Writer(path)
     values = features(manifest, header.layout)
-    values[list(excluded)] = np.nan
     records = [ClipRecord(excluded="silent" if i in excluded else "") for i in range(len(clips))]
-    writer.write(0, values, records)
+    writer.write(0, [row(r, None if r.excluded else v, header.layout) for r, v in zip(records, values, strict=True)])
     if seal:
         writer.finish()
     return open_store(path) if seal else Store(path)

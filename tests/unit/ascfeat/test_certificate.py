@@ -14,7 +14,7 @@ from ascfeat.certificate import SAMPLE, TOLERANCE, apart
 from ascfeat.extract import run
 from ascfeat.jobs import prepare
 from ascfeat.recipes import complete
-from ascfeat.store import Store, Writer, open_store
+from ascfeat.store import Store, Writer, open_store, row
 from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError
 from ascschemas.recipe import FeatureRecipe
@@ -28,8 +28,7 @@ def fill(dataset, recipe, features: Path, *, backend="auto", **how):
 
 def written_as(monkeypatch, change) -> None:
     """Let the writer store ``change(values)`` instead of the values: what a wrong backend would do."""
-    write = Writer.write
-    monkeypatch.setattr(Writer, "write", lambda self, unit, values, sources: write(self, unit, change(values), sources))
+    monkeypatch.setattr("ascfeat.extract.row", lambda record, values, layout: row(record, change(values), layout))
 
 
 def by_digest(ids) -> list[str]:
@@ -102,11 +101,11 @@ def test_an_interrupted_run_gets_the_certificate_of_a_whole_one(dataset, recipe,
     whole = fill(dataset, recipe, tmp_path / "whole", backend="torch", threads=1)
     write, units = Writer.write, []
 
-    def stopped(self, unit, values, sources) -> None:
+    def stopped(self, unit, clips) -> None:
         if units:
             raise KeyboardInterrupt
         units.append(unit)
-        write(self, unit, values, sources)
+        write(self, unit, clips)
 
     with monkeypatch.context() as patched:
         patched.setattr(Writer, "write", stopped)

@@ -217,11 +217,11 @@ def test_a_disk_that_fills_up_says_so_and_goes_on_later(dataset: Dataset, recipe
     whole = fill(dataset, [recipe], tmp_path / "whole")[0].path
     write, units = Writer.write, []
 
-    def full_after_one(self, unit, values, sources) -> None:
+    def full_after_one(self, unit, clips) -> None:
         if units:
             raise OSError(28, "No space left on device")
         units.append(unit)
-        write(self, unit, values, sources)
+        write(self, unit, clips)
 
     monkeypatch.setattr(Writer, "write", full_after_one)
     with pytest.raises(SpaceError, match="is full"):

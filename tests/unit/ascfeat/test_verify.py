@@ -13,7 +13,7 @@ import zarr
 from ascfeat.datasets.tree import Tree
 from ascfeat.extract import run
 from ascfeat.jobs import prepare
-from ascfeat.store import Problem, Store, Writer, open_store, verify
+from ascfeat.store import Problem, Store, Writer, open_store, row, verify
 from ascfeat.verify import count_of, recomputed
 from ascschemas.problems import StoreError, StoreMismatch
 
@@ -240,8 +240,9 @@ def test_one_clip_with_another_clips_values_is_named(dataset, recipe, tmp_path, 
     """Written wrong and sealed so: the ledger agrees, and only the recordings can tell."""
     write = Writer.write
 
-    def wrong(self, unit, values, sources) -> None:
-        write(self, unit, np.stack([values[1], *values[1:]]) if unit == 1 else values, sources)
+    def wrong(self, unit, clips) -> None:
+        other = row(clips[0].record, clips[1].values, self.layout)
+        write(self, unit, [other, *clips[1:]] if unit == 1 else clips)
 
     monkeypatch.setattr(Writer, "write", wrong)
     monkeypatch.setattr("ascfeat.extract.certify", lambda store, tree, device: None)
@@ -255,11 +256,8 @@ def test_one_clip_with_another_clips_values_is_named(dataset, recipe, tmp_path, 
 
 
 def test_values_off_by_a_thousandth_are_named(dataset, recipe, tmp_path, monkeypatch) -> None:
-    write = Writer.write
-    scaled = np.float32(1.001)
-    monkeypatch.setattr(
-        Writer, "write", lambda self, unit, values, sources: write(self, unit, values * scaled, sources)
-    )
+    by = np.float32(1.001)
+    monkeypatch.setattr("ascfeat.extract.row", lambda record, values, layout: row(record, values * by, layout))
     found = recomputed(open_store(fill(dataset, recipe, tmp_path)), *dataset, 1.0)
     assert len(found.problems) == 10
 
