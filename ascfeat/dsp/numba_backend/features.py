@@ -1,4 +1,9 @@
-"""Log-mels, MFCCs and mean spectra on the CPU: transform, energy and bands in one compiled pass over sixteen frames."""
+"""Log-mels, MFCCs and mean spectra on the CPU: transform, energy and bands in one compiled pass over sixteen frames.
+
+Transforms are float64: what they subtract leaves little of large numbers. Energies and their sums over bands are
+float32: nothing is subtracted there, so no rounding grows; so are decibels and their cosine transform, which are then
+within 1e-4 dB. An energy below 1e-38 counts as zero.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +40,7 @@ class Bands:
     """Number of the first bin of each band, ``(n_mels,)``."""
     ends: npt.NDArray[np.int64]
     """Where the weights of each band end in ``weights``, ``(n_mels + 1,)``, from 0."""
-    weights: Float64
+    weights: Values
     """Weights of all bands, one after the other, each filled up with zeros to a multiple of ``AT_ONCE``."""
     matrix: Float64
     """The same filters, ``(n_mels, bin)``."""
@@ -50,9 +55,8 @@ def log_mel(spec: LogMelSpec, device: str) -> Transform:
     made, filters = tables(spec.stft), bands(spec.bank)
 
     def one(waveform: Samples) -> Values:
-        energies = mel_energies(waveform, spec.stft, made, filters, spec.power)
-        energies += spec.floor
-        return in_order(np.log(energies, out=energies), spec.stft.frames)
+        level = mel_energies(waveform, spec.stft, made, filters, spec.power) + np.float64(spec.floor)
+        return in_order(np.log(level, out=level), spec.stft.frames)
 
     return per_clip(one)
 
@@ -86,22 +90,22 @@ def bands(bank: MelBank) -> Bands:
     first = (matrix > 0).argmax(axis=1)
     widths = (matrix > 0).sum(axis=1)
     spans = [np.pad(row[f : f + w], (0, -w % AT_ONCE)) for row, f, w in zip(matrix, first, widths, strict=True)]
-    return Bands(first, np.cumsum([0, *map(len, spans)]), np.concatenate(spans), matrix)
+    return Bands(first, np.cumsum([0, *map(len, spans)]), np.concatenate(spans).astype(np.float32), matrix)
 
 
-def mel_energies(waveform: Samples, spec: Stft, made: Tables, filters: Bands, power: int) -> Float64:
+def mel_energies(waveform: Samples, spec: Stft, made: Tables, filters: Bands, power: int) -> Values:
     """``W |STFT(x)|^power`` of one clip, in blocks of frames.
 
     Returns
     -------
-    array, shape ``(channel, block, n_mels, LANES)``, float64
+    array, shape ``(channel, block, n_mels, LANES)``, float32
         Frame ``t`` lies at block ``t // LANES``, lane ``t % LANES``; what follows the last frame is zero.
         :func:`in_order` brings frames into their order.
     """
     blocks, channels = -(-spec.frames // LANES), len(waveform) + spec.mid
     if not made.is_power_of_two:
-        return in_blocks(mel_energies_numpy(stft(waveform, spec, made), filters, power))
-    out = np.empty((channels, blocks, len(filters.matrix), LANES))
+        return in_blocks(mel_energies_numpy(stft(waveform, spec, made), filters, power)).astype(np.float32)
+    out = np.empty((channels, blocks, len(filters.matrix), LANES), np.float32)
     _mel_energies(
         waveform, spec.hop_length, spec.frames, made.window, made.roots, made.half_roots, spec.mid,
         power, filters.first, filters.ends, filters.weights, out,
@@ -114,7 +118,7 @@ def mel_energies_numpy(spectrum: npt.NDArray[np.complex128], filters: Bands, pow
     return np.asarray(filters.matrix @ np.abs(spectrum) ** power)
 
 
-def in_order(blocks: Float64, frames: int) -> Values:
+def in_order(blocks: Samples, frames: int) -> Values:
     """Blocks ``(channel, block, row, LANES)`` as ``(channel, row, frame)``, rounded to float32."""
     channels, _, rows, _ = blocks.shape
     return blocks.transpose(0, 2, 1, 3).reshape(channels, rows, -1)[..., :frames].astype(np.float32)
@@ -132,8 +136,7 @@ def mean_magnitude(waveform: Samples, spec: Stft, made: Tables) -> Float64:
     if not made.is_power_of_two:
         return mean_magnitude_numpy(stft(waveform, spec, made))
     out = np.zeros((len(waveform) + spec.mid, spec.bins))
-    waveform, hop = waveform, spec.hop_length
-    _mean_magnitude(waveform, hop, spec.frames, made.window, made.roots, made.half_roots, spec.mid, out)
+    _mean_magnitude(waveform, spec.hop_length, spec.frames, made.window, made.roots, made.half_roots, spec.mid, out)
     return out
 
 
@@ -142,14 +145,14 @@ def mean_magnitude_numpy(spectrum: npt.NDArray[np.complex128]) -> Float64:
     return np.abs(spectrum).mean(axis=-1)
 
 
-def cepstrum(energies: Float64, spec: MfccSpec) -> Values:
-    """MFCCs ``(channel, n_mfcc, frame)``, float32, of blocks of mel powers, which are overwritten."""
+def cepstrum(energies: Values, spec: MfccSpec) -> Values:
+    """MFCCs ``(channel, n_mfcc, frame)`` of blocks of mel powers, which are overwritten."""
     level = decibels(energies, spec.decibels)
     coefficients = scipy.fft.dct(level, axis=-2, type=2, norm="ortho", overwrite_x=True)
     return in_order(coefficients[..., : spec.n_mfcc, :], spec.stft.frames)
 
 
-def decibels(power: Float64, spec: Decibels) -> Float64:
+def decibels(power: Values, spec: Decibels) -> Values:
     """Power to decibels in place; the peak is taken over one channel of one clip, all axes but the first."""
     np.maximum(power, spec.amin, out=power)
     np.log10(power, out=power)
@@ -162,33 +165,35 @@ def decibels(power: Float64, spec: Decibels) -> Float64:
 
 @compiled
 def _mel_energies(waveform, hop, frames, shape, roots, half_roots, mid, power, lows, ends, weights, out):
-    channels, blocks, n_mels, _ = out.shape
+    channels, blocks, _, _ = out.shape
     slab, work = scratch(waveform, len(shape), hop)
-    re, im = spectra_of(channels, len(shape) // 2 + 1)
+    re, im, energies = spectra_of(channels, len(shape) // 2 + 1, mid)
     for b in range(blocks):
-        energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im)
+        energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im, energies)
         for c in range(channels):
-            for m in range(n_mels):
-                add_up(re[c], lows[m], weights[ends[m] : ends[m + 1]], out[c, b, m])
+            add_up(energies[c], lows, ends, weights, out[c, b])
     out[:, -1, :, frames - (blocks - 1) * LANES :] = 0.0
 
 
 @compiled
-def spectra_of(channels, bins):
-    """Scratch ``(channel, bin, lane)`` for real and imaginary parts, with bins to spare that hold zeros."""
-    shape = (channels, bins + AT_ONCE, LANES)
-    re, im = aligned(channels * (bins + AT_ONCE), LANES), aligned(channels * (bins + AT_ONCE), LANES)
-    re[:], im[:] = 0.0, 0.0
-    return re.reshape(shape), im.reshape(shape)
+def spectra_of(channels, bins, mid):
+    """Scratch: spectra ``(2, bin, lane)``, where mid asks for them, and energies ``(channel, bin, lane)``, float32.
+
+    Energies have bins to spare that hold zeros.
+    """
+    rows = bins if mid else 0
+    re, im = aligned(2 * rows, LANES).reshape((2, rows, LANES)), aligned(2 * rows, LANES).reshape((2, rows, LANES))
+    energies = aligned(channels * (bins + AT_ONCE), LANES // 2)
+    energies[:] = 0.0
+    return re, im, energies.view(np.float32).reshape((channels, bins + AT_ONCE, LANES))
 
 
 @compiled
-def _energies_and_mid(left_re, right_re, left_im, right_im, mid):
-    for i in range(len(mid)):
+def _energies_and_mid(left_re, right_re, left_im, right_im, left, right, mid):
+    for i in range(len(left_re)):
         a, b, c, d = left_re[i], right_re[i], left_im[i], right_im[i]
+        left[i], right[i] = a * a + c * c, b * b + d * d
         mid[i] = 0.25 * ((a + b) * (a + b) + (c + d) * (c + d))
-        left_re[i] = a * a + c * c
-        right_re[i] = b * b + d * d
 
 
 @compiled
@@ -198,41 +203,49 @@ def _roots(energies):
 
 
 @compiled
-def add_up(energies, low, weights, total):
-    """Weighted sum of the bins of one band, sixteen frames at once."""
-    total[:] = 0.0
-    for j in range(0, len(weights), AT_ONCE):
+def add_up(energies, lows, ends, weights, out):
+    """Weighted sums ``(n_mels, lane)`` of the bins ``(bin, lane)`` of each band, sixteen frames at once."""
+    for m in range(len(lows)):
+        low, total, j = lows[m] - ends[m], out[m], ends[m]
         w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
-        bins = energies[low + j : low + j + AT_ONCE]
         for v in range(LANES):
-            total[v] += (w0 * bins[0, v] + w1 * bins[1, v]) + (w2 * bins[2, v] + w3 * bins[3, v])
+            lower = w0 * energies[low + j, v] + w1 * energies[low + j + 1, v]
+            total[v] = lower + (w2 * energies[low + j + 2, v] + w3 * energies[low + j + 3, v])
+        for j in range(ends[m] + AT_ONCE, ends[m + 1], AT_ONCE):
+            w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
+            for v in range(LANES):
+                lower = w0 * energies[low + j, v] + w1 * energies[low + j + 1, v]
+                total[v] += lower + (w2 * energies[low + j + 2, v] + w3 * energies[low + j + 3, v])
 
 
 @compiled
-def energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im):
-    """``|X|^power`` of the sixteen frames of block ``b``, ``(channel, bin, lane)``, in ``re``."""
+def energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im, energies):
+    """``|X|^power`` of the sixteen frames of block ``b``, ``(channel, bin, lane)``."""
     first = b * LANES
     for c in range(len(waveform)):
         if mid:
             block(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c], im[c])
         else:
-            block_energies(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c])
+            block_energies(waveform[c], first, hop, shape, roots, half_roots, slab, work, energies[c])
     if mid:
-        _energies_and_mid(re[0].reshape(-1), re[1].reshape(-1), im[0].reshape(-1), im[1].reshape(-1), re[2].reshape(-1))
+        _energies_and_mid(
+            re[0].reshape(-1), re[1].reshape(-1), im[0].reshape(-1), im[1].reshape(-1),
+            energies[0].reshape(-1), energies[1].reshape(-1), energies[2].reshape(-1),
+        )  # fmt: skip
     if power == 1:
-        _roots(re.reshape(-1))
+        _roots(energies.reshape(-1))
 
 
 @compiled
 def _mean_magnitude(waveform, hop, frames, shape, roots, half_roots, mid, out):
     channels, bins = out.shape
     slab, work = scratch(waveform, len(shape), hop)
-    re, im = spectra_of(channels, bins)
+    re, im, energies = spectra_of(channels, bins, mid)
     for b in range(-(-frames // LANES)):
         count = min(LANES, frames - b * LANES)
-        energies_of(waveform, b, hop, shape, roots, half_roots, mid, 1, slab, work, re, im)
+        energies_of(waveform, b, hop, shape, roots, half_roots, mid, 1, slab, work, re, im, energies)
         for c in range(channels):
             for k in range(bins):
                 for v in range(count):
-                    out[c, k] += re[c, k, v]
+                    out[c, k] += energies[c, k, v]
     out /= frames

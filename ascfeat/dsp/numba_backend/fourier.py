@@ -147,7 +147,7 @@ def block(waveform, first, hop, shape, roots, half_roots, slab, work, re, im):
     """
     half = len(shape) // 2
     _load(waveform, first, hop, shape, slab, work)
-    at = _transform(work, half, roots)
+    at = transform(work, half, roots)
     zr, zi = work[at], work[at + 1]
     for k in range(half // 2 + 1):
         near, far = k * LANES, (half - k) % half * LANES
@@ -161,10 +161,10 @@ def block(waveform, first, hop, shape, roots, half_roots, slab, work, re, im):
 
 @compiled
 def block_energies(waveform, first, hop, shape, roots, half_roots, slab, work, energies):
-    """``|X|^2`` of sixteen frames, ``(bin, lane)``, as :func:`block` has them: without writing the spectra down."""
+    """``|X|^2`` of sixteen frames, ``(bin, lane)``, float32, of the spectra that :func:`block` writes down."""
     half = len(shape) // 2
     _load(waveform, first, hop, shape, slab, work)
-    at = _transform(work, half, roots)
+    at = transform(work, half, roots)
     zr, zi = work[at], work[at + 1]
     for k in range(half // 2 + 1):
         near, far = k * LANES, (half - k) % half * LANES
@@ -196,7 +196,7 @@ def _load(waveform, first, hop, shape, slab, work):
     _bring_together(waveform, first, hop, len(shape), slab)
     quarter, r, a = len(shape) // 8, 0, 0
     for i in range(4):
-        for p in range(quarter):  # value j = i quarter + p of the transform's input, as `_place` has it
+        for p in range(quarter):  # value j = i quarter + p of the transform's input, as `place` has it
             at, n = (4 * p + i) * LANES, 2 * (i * quarter + p)
             for part in range(2):
                 w, lane, z = shape[n + part], slab[r, a:], work[part, at : at + LANES]
@@ -230,13 +230,13 @@ def _reflected(waveform, i, beyond):
 
 
 @compiled
-def _place(j, half):
+def place(j, half):
     """Where value ``j`` of a transform's input lies: the four that its first pass combines are neighbours."""
     return (j % (half // 4) * 4 + j // (half // 4)) * LANES
 
 
 @compiled
-def _transform(work, half, roots):
+def transform(work, half, roots):
     """Stockham's radix-4 passes over ``work[0], work[1]``; returns the row at which the result lies, 0 or 2."""
     _first_pass(work[0], work[1], roots, half // 4)
     n, stride, at = half // 4, 4, 0
@@ -324,8 +324,8 @@ def _overlap_add(spectrum, hop, shape, roots, half_roots, out):
     for first in range(0, frames, LANES):
         count = min(LANES, frames - first)
         _pack(spectrum, first, count, half_roots, work[0], work[1])
-        at = _transform(work, half, roots)
-        _add(work[at + 1], work[at], first, count, hop, shape, out)
+        at = transform(work, half, roots)
+        add_frames(work[at + 1], work[at], first, count, hop, shape, out)
 
 
 @compiled
@@ -334,7 +334,7 @@ def _pack(spectrum, first, count, half_roots, zi, zr):
     half = spectrum.shape[0] - 1
     for k in range(half // 2 + 1):
         mirror = half - k
-        near, far = _place(k, half), _place(mirror % half, half)
+        near, far = place(k, half), place(mirror % half, half)
         root = half_roots[k].conjugate()
         for v in range(LANES):
             t = first + min(v, count - 1)
@@ -348,7 +348,8 @@ def _pack(spectrum, first, count, half_roots, zi, zr):
 
 
 @compiled
-def _add(zr, zi, first, count, hop, shape, out):
+def add_frames(zr, zi, first, count, hop, shape, out):
+    """Add windowed frames, even samples in ``zr`` and odd ones in ``zi``, to the waveform ``out``."""
     half = len(shape) // 2
     tile, scale = min(TILE, half), 1.0 / half
     for v in range(count):

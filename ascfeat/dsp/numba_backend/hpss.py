@@ -18,15 +18,15 @@ from ascfeat.dsp.numba_backend.fourier import (
     Float64,
     Samples,
     Tables,
-    _add,
-    _place,
-    _transform,
+    add_frames,
     block,
     compiled,
     overlap_add,
+    place,
     scratch,
     stft,
     tables,
+    transform,
 )
 from ascfeat.dsp.numba_backend.median import medians, memory, reflect, running_median, strip_rows
 from ascfeat.dsp.specs import HpssMfccSpec, Stft
@@ -124,7 +124,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 @compiled
-def _track(waveform, frames, hop, shape, roots, half_roots, kernel, tracks):  # type: ignore[no-untyped-def]
+def _track(waveform, frames, hop, shape, roots, half_roots, kernel, tracks):
     """Magnitudes turned into strips along time, sixteen bins wide, ``(channel, group, kernel // 2 + frame, lane)``."""
     bins = len(shape) // 2 + 1
     slab, work = scratch(waveform, len(shape), hop)
@@ -140,7 +140,7 @@ def _track(waveform, frames, hop, shape, roots, half_roots, kernel, tracks):  # 
 
 
 @compiled
-def _spectrum(waveform, c, first, hop, shape, roots, half_roots, slab, work, re, im):  # type: ignore[no-untyped-def]
+def _spectrum(waveform, c, first, hop, shape, roots, half_roots, slab, work, re, im):
     """Spectra of sixteen frames of channel ``c`` in row ``c % 2``; the third channel is the mean of the first two."""
     if c < len(waveform):
         block(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c % 2], im[c % 2])
@@ -150,19 +150,19 @@ def _spectrum(waveform, c, first, hop, shape, roots, half_roots, slab, work, re,
 
 
 @compiled
-def _average(values, others):  # type: ignore[no-untyped-def]
+def _average(values, others):
     for i in range(len(values)):
         values[i] = 0.5 * (values[i] + others[i])
 
 
 @compiled
-def _magnitudes(re, im, out):  # type: ignore[no-untyped-def]
+def _magnitudes(re, im, out):
     for i in range(len(out)):
         out[i] = np.sqrt(re[i] * re[i] + im[i] * im[i])
 
 
 @compiled
-def _turn(magnitude, low, count, track):  # type: ignore[no-untyped-def]
+def _turn(magnitude, low, count, track):
     """Sixteen bins of some frames, ``(bin, lane)``, as rows ``(frame, lane)``; the last bin is repeated."""
     last = len(magnitude) - 1
     for k in range(LANES):
@@ -172,7 +172,7 @@ def _turn(magnitude, low, count, track):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _steady(tracks, frames, kernel):  # type: ignore[no-untyped-def]
+def _steady(tracks, frames, kernel):
     """Medians along time in the place of magnitudes, from row 0 on."""
     channels, groups = tracks.shape[:2]
     held, found = memory(tracks, frames, kernel)
@@ -185,7 +185,7 @@ def _steady(tracks, frames, kernel):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _separate(waveform, frames, hop, shape, roots, half_roots, kernel, power, tracks, out):  # type: ignore[no-untyped-def]
+def _separate(waveform, frames, hop, shape, roots, half_roots, kernel, power, tracks, out):
     """Block by block: medians along frequency, masks, and the inverse transform of what they leave."""
     half = len(shape) // 2
     slab, work = scratch(waveform, len(shape), hop)
@@ -206,12 +206,12 @@ def _separate(waveform, frames, hop, shape, roots, half_roots, kernel, power, tr
                     mask[k * LANES + v] = tracks[c, k // LANES, first + v, k % LANES]
             _to_masks(mask, broad, power)
             _pack(x, y, mask, half_roots, work[1], work[0])
-            at = _transform(work, half, roots)
-            _add(work[at + 1], work[at], first, count, hop, shape, out[c])
+            at = transform(work, half, roots)
+            add_frames(work[at + 1], work[at], first, count, hop, shape, out[c])
 
 
 @compiled
-def _to_masks(steady, broad, power):  # type: ignore[no-untyped-def]
+def _to_masks(steady, broad, power):
     """The harmonic share in the place of ``steady``; both are scaled by the larger, so that no power overflows."""
     for i in range(len(steady)):
         h, p = steady[i], float(broad[i])
@@ -226,12 +226,12 @@ def _to_masks(steady, broad, power):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _pack(re, im, mask, half_roots, zr, zi):  # type: ignore[no-untyped-def]
+def _pack(re, im, mask, half_roots, zr, zi):
     """Masked half spectra ``(bin, lane)``, flat, to those of even samples plus ``i`` times odd ones."""
     half = len(re) // LANES - 1
     for k in range(half // 2 + 1):
         c, s = half_roots[k].real, -half_roots[k].imag
-        near, far = _place(k, half), _place((half - k) % half, half)
+        near, far = place(k, half), place((half - k) % half, half)
         for v in range(LANES):
             i, j = k * LANES + v, (half - k) * LANES + v
             a, b, p, q = re[i] * mask[i], im[i] * mask[i], re[j] * mask[j], -im[j] * mask[j]

@@ -60,7 +60,7 @@ def running_median_numpy(values: Values, kernel: int) -> Values:
 
 
 @compiled
-def _running_median(values, kernel, out):  # type: ignore[no-untyped-def]
+def _running_median(values, kernel, out):
     rows, columns = values.shape
     strip = np.zeros(strip_rows(rows, kernel) * LANES, values.dtype)
     held, found = memory(values, rows, kernel)
@@ -77,20 +77,20 @@ def _running_median(values, kernel, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def strip_rows(rows, kernel):  # type: ignore[no-untyped-def]
+def strip_rows(rows, kernel):
     """Rows of a strip that :func:`medians` reads: whole trees, and the reflected edges of the last one's window."""
     return (rows + SHARED - 1) // SHARED * SHARED + max(kernel, TREE) - 1
 
 
 @compiled
-def memory(values, rows, kernel):  # type: ignore[no-untyped-def]
+def memory(values, rows, kernel):
     """What :func:`medians` works in, and what it writes, both of the type of ``values``."""
     held = np.empty((max(kernel, SHARED) + 2) * LANES, values.dtype)
     return held, np.empty((rows + SHARED - 1) // SHARED * SHARED * LANES, values.dtype)
 
 
 @compiled
-def reflect(strip, rows, kernel):  # type: ignore[no-untyped-def]
+def reflect(strip, rows, kernel):
     """Fill a strip before and behind its own rows, which begin at ``kernel // 2``; the edge repeats itself."""
     half = kernel // 2
     for i in range(half):
@@ -100,14 +100,14 @@ def reflect(strip, rows, kernel):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _reflected(index, rows):  # type: ignore[no-untyped-def]
+def _reflected(index, rows):
     """The row that an index means, reflected half a sample outside the edges."""
     index %= 2 * rows
     return index if index < rows else 2 * rows - 1 - index
 
 
 @compiled
-def medians(strip, rows, kernel, scratch, out):  # type: ignore[no-untyped-def]
+def medians(strip, rows, kernel, scratch, out):
     """Medians of a strip, ``out[t, lane] = median(strip[t … t + kernel - 1, lane])``, all flat."""
     if kernel == TREE:
         for t in range(0, rows, SHARED):
@@ -121,7 +121,7 @@ def medians(strip, rows, kernel, scratch, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _eights(strip, at, out):  # type: ignore[no-untyped-def]
+def _eights(strip, at, out):
     """Middle eight of the 24 values that medians 0 … 7 share, then of those that medians 8 … 15 share."""
     for v in range(LANES):
         i = at + v
@@ -140,7 +140,7 @@ def _eights(strip, at, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _four_medians(strip, first, four, eight, eights, out):  # type: ignore[no-untyped-def]
+def _four_medians(strip, first, four, eight, eights, out):
     """Medians ``first … first + 3`` from the eight candidates at row ``eight``, four shared values, and their own."""
     for v in range(LANES):
         i = first * LANES + v
@@ -156,40 +156,40 @@ def _four_medians(strip, first, four, eight, eights, out):  # type: ignore[no-un
 
 
 @compiled
-def _four(strip, i, row):  # type: ignore[no-untyped-def]
+def _four(strip, i, row):
     i += row * LANES
     return strip[i], strip[i + LANES], strip[i + 2 * LANES], strip[i + 3 * LANES]
 
 
 @compiled
-def _lower(a, b):  # type: ignore[no-untyped-def]
+def _lower(a, b):
     return a if a < b else b
 
 
 @compiled
-def _higher(a, b):  # type: ignore[no-untyped-def]
+def _higher(a, b):
     return b if a < b else a
 
 
 @compiled
-def _sort2(a, b):  # type: ignore[no-untyped-def]
+def _sort2(a, b):
     return _lower(a, b), _higher(a, b)
 
 
 @compiled
-def _lower4(a, b):  # type: ignore[no-untyped-def]
+def _lower4(a, b):
     """The lower four of two sorted fours, bitonic: each value against its mirror image in the other."""
     return _lower(a[0], b[3]), _lower(a[1], b[2]), _lower(a[2], b[1]), _lower(a[3], b[0])
 
 
 @compiled
-def _higher4(a, b):  # type: ignore[no-untyped-def]
+def _higher4(a, b):
     """The higher four of two sorted fours, bitonic."""
     return _higher(a[0], b[3]), _higher(a[1], b[2]), _higher(a[2], b[1]), _higher(a[3], b[0])
 
 
 @compiled
-def _sort4(t):  # type: ignore[no-untyped-def]
+def _sort4(t):
     a, b = _sort2(t[0], t[1])
     c, d = _sort2(t[2], t[3])
     e, f = _sort2(_lower(a, d), _lower(b, c))
@@ -198,7 +198,7 @@ def _sort4(t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sort_bitonic4(t):  # type: ignore[no-untyped-def]
+def _sort_bitonic4(t):
     a, c = _sort2(t[0], t[2])
     b, d = _sort2(t[1], t[3])
     a, b = _sort2(a, b)
@@ -207,33 +207,33 @@ def _sort_bitonic4(t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sort_bitonic8(a, b):  # type: ignore[no-untyped-def]
+def _sort_bitonic8(a, b):
     low = _lower(a[0], b[0]), _lower(a[1], b[1]), _lower(a[2], b[2]), _lower(a[3], b[3])
     high = _higher(a[0], b[0]), _higher(a[1], b[1]), _higher(a[2], b[2]), _higher(a[3], b[3])
     return _sort_bitonic4(low), _sort_bitonic4(high)
 
 
 @compiled
-def _sort8(a, b):  # type: ignore[no-untyped-def]
+def _sort8(a, b):
     a, b = _sort4(a), _sort4(b)
     return _sort_bitonic4(_lower4(a, b)), _sort_bitonic4(_higher4(a, b))
 
 
 @compiled
-def _middle8(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+def _middle8(a, b, c, d, e, f):
     """Middle eight of sorted sixteen, ``a … d``, and sorted eight, ``e, f``: the eight least go, then the greatest."""
     p, q = _sort_bitonic8(_higher4(a, f), _higher4(b, e))
     return _sort_bitonic8(_lower4(c, q), _lower4(d, p))
 
 
 @compiled
-def _middle4(a, b, c):  # type: ignore[no-untyped-def]
+def _middle4(a, b, c):
     """Middle four of sorted eight, ``a, b``, and sorted four."""
     return _sort_bitonic4(_lower4(b, _sort_bitonic4(_higher4(a, c))))
 
 
 @compiled
-def _middle2(a, x, y):  # type: ignore[no-untyped-def]
+def _middle2(a, x, y):
     """Middle two of sorted four and two more."""
     x, y = _sort2(x, y)
     p, q = _sort2(_higher(a[0], y), _higher(a[1], x))
@@ -241,7 +241,7 @@ def _middle2(a, x, y):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sliding(strip, rows, kernel, window, out):  # type: ignore[no-untyped-def]
+def _sliding(strip, rows, kernel, window, out):
     """Medians by a sorted window, ``window[:kernel]``; the two rows behind it hold the values that go and come."""
     gone, new = kernel * LANES, (kernel + 1) * LANES
     for n in range(kernel):
@@ -263,6 +263,6 @@ def _sliding(strip, rows, kernel, window, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _copy(source, i, target, o):  # type: ignore[no-untyped-def]
+def _copy(source, i, target, o):
     for v in range(LANES):
         target[o + v] = source[i + v]

@@ -1,4 +1,4 @@
-"""The torch backend: FFT features on CPU and CUDA, the transform in float64, products in full float32."""
+"""The torch backend: FFT features on CPU and CUDA, all of it in float64."""
 
 from ascfeat.dsp.torch_backend.cqt import cqt
 from ascfeat.dsp.torch_backend.features import log_mel, mean_spectrum, mfcc

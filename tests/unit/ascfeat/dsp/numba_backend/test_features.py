@@ -31,7 +31,7 @@ def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int)
         blocks = features.mel_energies(x, spec, made, filters, power)
         expected = features.mel_energies_numpy(stft(x, spec, made), filters, power)
         assert expected.shape == (channels, bank.n_mels, frames)
-        np.testing.assert_allclose(blocks, features.in_blocks(expected), rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(blocks, features.in_blocks(expected), rtol=1e-6)
         np.testing.assert_array_equal(features.in_order(blocks, frames), features.in_order(blocks, 64)[..., :frames])
 
 
@@ -42,14 +42,14 @@ def test_bands_are_the_filter_bank_without_its_zeros(bank: MelBank) -> None:
         weights = filters.weights[filters.ends[band] : filters.ends[band + 1]]
         assert len(weights) % features.AT_ONCE == 0
         again[band, first : first + len(weights)] = weights
-    np.testing.assert_array_equal(again[:, :257], filter_bank(bank))
+    np.testing.assert_array_equal(again[:, :257], filter_bank(bank).astype(np.float32))
 
 
 def test_mean_magnitude_equals_its_twin() -> None:
     x = np.random.default_rng(0).standard_normal((2, 8_000)).astype(np.float32)
     spec = Stft(512, 512, 128, "hann", 63, mid=True)
     found = features.mean_magnitude(x, spec, tables(spec))
-    np.testing.assert_allclose(found, features.mean_magnitude_numpy(stft(x, spec, tables(spec))), rtol=1e-12)
+    np.testing.assert_allclose(found, features.mean_magnitude_numpy(stft(x, spec, tables(spec))), rtol=1e-6)
 
 
 COUNT = """
