@@ -1,4 +1,4 @@
-"""How fast are the representations? Ratios against librosa doing the same steps: one thread, a batch of clips in memory.
+"""How fast are the representations? Ratios against librosa doing the same steps, one thread, clips in memory.
 
 ``python tests/benchmarks/dsp.py`` prints the table of docs/benchmarks.md; ``--device cuda:0`` adds a GPU's.
 """

@@ -103,13 +103,11 @@ def mel_energies(waveform: Samples, spec: Stft, made: Tables, filters: Bands, po
         :func:`in_order` brings frames into their order.
     """
     blocks, channels = -(-spec.frames // LANES), len(waveform) + spec.mid
-    if not made.is_power_of_two:
+    if not made.is_compiled:
         return in_blocks(mel_energies_numpy(stft(waveform, spec, made), filters, power)).astype(np.float32)
     out = np.empty((channels, blocks, len(filters.matrix), LANES), np.float32)
-    _mel_energies(
-        waveform, spec.hop_length, spec.frames, made.window, made.roots, made.half_roots, spec.mid,
-        power, filters.first, filters.ends, filters.weights, out,
-    )  # fmt: skip
+    banks = filters.first, filters.ends, filters.weights
+    _mel_energies(waveform, spec.hop_length, spec.frames, made, spec.mid, power, banks, out)
     return out
 
 
@@ -133,10 +131,10 @@ def in_blocks(rows: Float64) -> Float64:
 
 def mean_magnitude(waveform: Samples, spec: Stft, made: Tables) -> Float64:
     """``mean_t |STFT(x)|`` of one clip, ``(channel, samples) -> (channel, bin)``, float64."""
-    if not made.is_power_of_two:
+    if not made.is_compiled:
         return mean_magnitude_numpy(stft(waveform, spec, made))
     out = np.zeros((len(waveform) + spec.mid, spec.bins))
-    _mean_magnitude(waveform, spec.hop_length, spec.frames, made.window, made.roots, made.half_roots, spec.mid, out)
+    _mean_magnitude(waveform, spec.hop_length, spec.frames, made, spec.mid, out)
     return out
 
 
@@ -164,14 +162,14 @@ def decibels(power: Values, spec: Decibels) -> Values:
 
 
 @compiled
-def _mel_energies(waveform, hop, frames, shape, roots, half_roots, mid, power, lows, ends, weights, out):
+def _mel_energies(waveform, hop, frames, made, mid, power, banks, out):
     channels, blocks, _, _ = out.shape
-    slab, work = scratch(waveform, len(shape), hop)
-    re, im, energies = spectra_of(channels, len(shape) // 2 + 1, mid)
+    slab, work = scratch(waveform, len(made.window), hop)
+    re, im, energies = spectra_of(channels, len(made.window) // 2 + 1, mid)
     for b in range(blocks):
-        energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im, energies)
+        energies_of(waveform, b, hop, made, mid, power, slab, work, re, im, energies)
         for c in range(channels):
-            add_up(energies[c], lows, ends, weights, out[c, b])
+            add_up(energies[c], banks, out[c, b])
     out[:, -1, :, frames - (blocks - 1) * LANES :] = 0.0
 
 
@@ -203,8 +201,9 @@ def _roots(energies):
 
 
 @compiled
-def add_up(energies, lows, ends, weights, out):
+def add_up(energies, banks, out):
     """Weighted sums ``(n_mels, lane)`` of the bins ``(bin, lane)`` of each band, sixteen frames at once."""
+    lows, ends, weights = banks
     for m in range(len(lows)):
         low, total, j = lows[m] - ends[m], out[m], ends[m]
         w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
@@ -219,14 +218,14 @@ def add_up(energies, lows, ends, weights, out):
 
 
 @compiled
-def energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, work, re, im, energies):
+def energies_of(waveform, b, hop, made, mid, power, slab, work, re, im, energies):
     """``|X|^power`` of the sixteen frames of block ``b``, ``(channel, bin, lane)``."""
     first = b * LANES
     for c in range(len(waveform)):
         if mid:
-            block(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c], im[c])
+            block(waveform[c], first, hop, made, slab, work, re[c], im[c])
         else:
-            block_energies(waveform[c], first, hop, shape, roots, half_roots, slab, work, energies[c])
+            block_energies(waveform[c], first, hop, made, slab, work, energies[c])
     if mid:
         _energies_and_mid(
             re[0].reshape(-1), re[1].reshape(-1), im[0].reshape(-1), im[1].reshape(-1),
@@ -237,13 +236,13 @@ def energies_of(waveform, b, hop, shape, roots, half_roots, mid, power, slab, wo
 
 
 @compiled
-def _mean_magnitude(waveform, hop, frames, shape, roots, half_roots, mid, out):
+def _mean_magnitude(waveform, hop, frames, made, mid, out):
     channels, bins = out.shape
-    slab, work = scratch(waveform, len(shape), hop)
+    slab, work = scratch(waveform, len(made.window), hop)
     re, im, energies = spectra_of(channels, bins, mid)
     for b in range(-(-frames // LANES)):
         count = min(LANES, frames - b * LANES)
-        energies_of(waveform, b, hop, shape, roots, half_roots, mid, 1, slab, work, re, im, energies)
+        energies_of(waveform, b, hop, made, mid, 1, slab, work, re, im, energies)
         for c in range(channels):
             for k in range(bins):
                 for v in range(count):

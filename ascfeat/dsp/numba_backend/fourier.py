@@ -1,15 +1,14 @@
 """Compiled Fourier transforms of real frames, sixteen side by side, in float64.
 
 A library's FFT takes one frame after the other and shuffles values within it. Here the same step of sixteen frames is
-one vector operation, so nothing is shuffled: twice as fast as MKL and pocketfft in float64, as
-``tests/benchmarks/dsp.py`` shows, and a float64 transform then costs no more than theirs in float32.
-Lengths that are no power of two are left to ``numpy.fft``.
+one vector operation, so nothing is shuffled: several times as fast as MKL and pocketfft in float64, so that a float64
+transform costs less than theirs in float32. Lengths that are no power of two are left to ``numpy.fft``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -32,8 +31,11 @@ compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"co
 """Compiled at the first call and kept on disk. No reassociation: a sum has one order on every machine."""
 
 
-@dataclass(frozen=True)
-class Tables:
+LONGEST = 8192
+"""Longest compiled transform, in samples."""
+
+
+class Tables(NamedTuple):
     """What a transform of one length needs: window, roots of unity, and nothing that depends on the data."""
 
     window: Float64
@@ -41,22 +43,36 @@ class Tables:
     """``exp(-2 pi i k / M)``, ``k < M = n_fft / 2``."""
     half_roots: Complex128
     """``exp(-pi i k / M)``, ``k <= M / 2``: they take the spectrum of even and odd samples apart."""
+    order: npt.NDArray[np.int64]
+    """Where bin ``k < M`` of a transform in place lies."""
 
     @property
-    def is_power_of_two(self) -> bool:
+    def is_compiled(self) -> bool:
         """Whether the compiled transform takes this length."""
         n_fft = len(self.window)
-        return n_fft & (n_fft - 1) == 0
+        return n_fft <= LONGEST and n_fft & (n_fft - 1) == 0
 
 
 def tables(spec: Stft) -> Tables:
-    """Window and roots of unity of a transform."""
+    """Window, roots of unity and order of a transform."""
     half = spec.n_fft // 2
     return Tables(
         window=window(spec.window, spec.win_length, spec.n_fft),
         roots=np.exp(-2j * np.pi * np.arange(half) / half),
         half_roots=np.exp(-1j * np.pi * np.arange(half // 2 + 1) / half),
+        order=_order(half),
     )
+
+
+def _order(length: int) -> npt.NDArray[np.int64]:
+    """Bins of a transform in place are left in the order of their digits reversed: first one to base 2, then to 4."""
+    if length % 2:
+        return np.arange(length)
+    radix = 2 if length.bit_length() % 2 == 0 else 4
+    inner, order = _order(length // radix), np.empty(length, np.int64)
+    for r in range(radix):
+        order[r::radix] = r * len(inner) + inner
+    return order
 
 
 def stft(waveform: Samples, spec: Stft, made: Tables) -> Complex128:
@@ -77,8 +93,8 @@ def stft(waveform: Samples, spec: Stft, made: Tables) -> Complex128:
     """
     out = np.empty((len(waveform) + spec.mid, spec.bins, spec.frames), np.complex128)
     for spectrum, channel in zip(out, waveform, strict=False):
-        if made.is_power_of_two:
-            _stft(channel, spec.hop_length, made.window, made.roots, made.half_roots, spectrum)
+        if made.is_compiled:
+            _stft(channel, spec.hop_length, made, spectrum)
         else:
             spectrum[:] = stft_numpy(channel, spec.hop_length, made.window, spec.frames)
     if spec.mid:
@@ -109,10 +125,10 @@ def overlap_add(spectrum: Complex128, spec: Stft, made: Tables) -> Float64:
     -------
     array, shape ``(n_fft + hop_length (frame - 1),)``, float64
     """
-    if not made.is_power_of_two:
+    if not made.is_compiled:
         return overlap_add_numpy(spectrum, spec.hop_length, made.window)
     out = np.zeros(spec.n_fft + spec.hop_length * (spectrum.shape[1] - 1))
-    _overlap_add(spectrum, spec.hop_length, made.window, made.roots, made.half_roots, out)
+    _overlap_add(spectrum, spec.hop_length, made, out)
     return out
 
 
@@ -128,7 +144,7 @@ def overlap_add_numpy(spectrum: Complex128, hop_length: int, shape: Float64) -> 
 @compiled
 def scratch(waveform, n_fft, hop):
     """``slab`` and ``work`` of :func:`block` for such waveforms."""
-    return np.empty((hop, LANES + -(-n_fft // hop) - 1), waveform.dtype), aligned(4, n_fft // 2 * LANES)
+    return np.empty((hop, LANES + -(-n_fft // hop) - 1), waveform.dtype), aligned(2, n_fft // 2 * LANES)
 
 
 @compiled
@@ -140,18 +156,17 @@ def aligned(rows, columns):
 
 
 @compiled
-def block(waveform, first, hop, shape, roots, half_roots, slab, work, re, im):
+def block(waveform, first, hop, made, slab, work, re, im):
     """Spectra of sixteen frames from ``first`` on into ``re`` and ``im``, ``(bin, lane)``; zeros follow the waveform.
 
-    ``slab``, ``(hop, LANES + ceil(n_fft / hop) - 1)``, and ``work``, ``(4, n_fft / 2 * LANES)``, are scratch.
+    ``slab``, ``(hop, LANES + ceil(n_fft / hop) - 1)``, and ``work``, ``(2, n_fft / 2 * LANES)``, are scratch.
     """
-    half = len(shape) // 2
-    _load(waveform, first, hop, shape, slab, work)
-    at = transform(work, half, roots)
-    zr, zi = work[at], work[at + 1]
+    half, zr, zi = len(made.roots), work[0], work[1]
+    _load(waveform, first, hop, made.window, slab, work)
+    transform(zr, zi, made.roots)
     for k in range(half // 2 + 1):
-        near, far = k * LANES, (half - k) % half * LANES
-        c, s = half_roots[k].real, half_roots[k].imag
+        near, far = made.order[k] * LANES, made.order[(half - k) % half] * LANES
+        c, s = made.half_roots[k].real, made.half_roots[k].imag
         a, b, p, q = zr[near : near + LANES], zi[near : near + LANES], zr[far : far + LANES], zi[far : far + LANES]
         low_re, low_im, high_re, high_im = re[k], im[k], re[half - k], im[half - k]
         for v in range(LANES):
@@ -160,15 +175,14 @@ def block(waveform, first, hop, shape, roots, half_roots, slab, work, re, im):
 
 
 @compiled
-def block_energies(waveform, first, hop, shape, roots, half_roots, slab, work, energies):
+def block_energies(waveform, first, hop, made, slab, work, energies):
     """``|X|^2`` of sixteen frames, ``(bin, lane)``, float32, of the spectra that :func:`block` writes down."""
-    half = len(shape) // 2
-    _load(waveform, first, hop, shape, slab, work)
-    at = transform(work, half, roots)
-    zr, zi = work[at], work[at + 1]
+    half, zr, zi = len(made.roots), work[0], work[1]
+    _load(waveform, first, hop, made.window, slab, work)
+    transform(zr, zi, made.roots)
     for k in range(half // 2 + 1):
-        near, far = k * LANES, (half - k) % half * LANES
-        c, s = half_roots[k].real, half_roots[k].imag
+        near, far = made.order[k] * LANES, made.order[(half - k) % half] * LANES
+        c, s = made.half_roots[k].real, made.half_roots[k].imag
         a, b, p, q = zr[near : near + LANES], zi[near : near + LANES], zr[far : far + LANES], zi[far : far + LANES]
         below, above = energies[k], energies[half - k]
         for v in range(LANES):
@@ -194,17 +208,15 @@ def _load(waveform, first, hop, shape, slab, work):
     lane ``v`` takes ``slab[r, a + v]`` for its sample ``n = a hop + r``.
     """
     _bring_together(waveform, first, hop, len(shape), slab)
-    quarter, r, a = len(shape) // 8, 0, 0
-    for i in range(4):
-        for p in range(quarter):  # value j = i quarter + p of the transform's input, as `place` has it
-            at, n = (4 * p + i) * LANES, 2 * (i * quarter + p)
-            for part in range(2):
-                w, lane, z = shape[n + part], slab[r, a:], work[part, at : at + LANES]
-                for v in range(LANES):
-                    z[v] = lane[v] * w
-                r += 1
-                if r == hop:
-                    r, a = 0, a + 1
+    r, a = 0, 0
+    for n in range(len(shape)):
+        w, lane, at = shape[n], slab[r, a:], n // 2 * LANES
+        z = work[n % 2, at : at + LANES]
+        for v in range(LANES):
+            z[v] = lane[v] * w
+        r += 1
+        if r == hop:
+            r, a = 0, a + 1
 
 
 @compiled
@@ -229,87 +241,93 @@ def _reflected(waveform, i, beyond):
     return float(waveform[last - abs(last - abs(i))])
 
 
-@compiled
-def place(j, half):
-    """Where value ``j`` of a transform's input lies: the four that its first pass combines are neighbours."""
-    return (j % (half // 4) * 4 + j // (half // 4)) * LANES
+def _by_four(distance: int) -> Callable[..., None]:
+    """A pass of radix 4 in place, between values so far apart.
+
+    Distances are constants, one compiled pass for each: the compiler then knows that what is written is not what is
+    read next, which it would otherwise have to ask for every sixteen values. That doubles the speed.
+    """
+    d, d2, d3 = distance * LANES, 2 * distance * LANES, 3 * distance * LANES
+
+    @compiled
+    def run(zr, zi, roots):
+        step = len(roots) // (4 * distance)
+        for start in range(0, len(zr), 4 * d):
+            for p in range(distance):
+                w1, w2, at = roots[p * step], roots[2 * p * step], start + p * LANES
+                w3 = w1 * w2
+                a, b = zr[at : at + d3 + LANES], zi[at : at + d3 + LANES]
+                for v in range(LANES):
+                    a0, a1, a2, a3 = a[v], a[v + d], a[v + d2], a[v + d3]
+                    b0, b1, b2, b3 = b[v], b[v + d], b[v + d2], b[v + d3]
+                    sum_re, sum_im, dif_re, dif_im = a0 + a2, b0 + b2, a0 - a2, b0 - b2
+                    odd_re, odd_im, odf_re, odf_im = a1 + a3, b1 + b3, a1 - a3, b1 - b3
+                    a[v], b[v] = sum_re + odd_re, sum_im + odd_im
+                    tr, ti = dif_re + odf_im, dif_im - odf_re
+                    a[v + d], b[v + d] = tr * w1.real - ti * w1.imag, tr * w1.imag + ti * w1.real
+                    tr, ti = sum_re - odd_re, sum_im - odd_im
+                    a[v + d2], b[v + d2] = tr * w2.real - ti * w2.imag, tr * w2.imag + ti * w2.real
+                    tr, ti = dif_re - odf_im, dif_im + odf_re
+                    a[v + d3], b[v + d3] = tr * w3.real - ti * w3.imag, tr * w3.imag + ti * w3.real
+
+    return run  # type: ignore[no-any-return]
+
+
+def _by_two(distance: int) -> Callable[..., None]:
+    """The pass of radix 2 that lengths of an odd power of two begin with: the halves of the whole transform."""
+    d = distance * LANES
+
+    @compiled
+    def run(zr, zi, roots):
+        for p in range(distance):
+            w, at = roots[p], p * LANES
+            a, b = zr[at : at + d + LANES], zi[at : at + d + LANES]
+            for v in range(LANES):
+                tr, ti = a[v] - a[v + d], b[v] - b[v + d]
+                a[v], b[v] = a[v] + a[v + d], b[v] + b[v + d]
+                a[v + d], b[v + d] = tr * w.real - ti * w.imag, tr * w.imag + ti * w.real
+
+    return run  # type: ignore[no-any-return]
+
+
+_four1, _four4, _four16, _four64, _four256, _four1024 = (_by_four(4**i) for i in range(6))
+_two4, _two16, _two64, _two256, _two1024 = (_by_two(4**i) for i in range(1, 6))
 
 
 @compiled
-def transform(work, half, roots):
-    """Stockham's radix-4 passes over ``work[0], work[1]``; returns the row at which the result lies, 0 or 2."""
-    _first_pass(work[0], work[1], roots, half // 4)
-    n, stride, at = half // 4, 4, 0
-    while n >= 4:
-        _pass4(work[at], work[at + 1], work[2 - at], work[3 - at], roots, n // 4, stride)
-        n //= 4
-        stride *= 4
-        at = 2 - at
-    if n == 2:
-        _pass2(work[at], work[at + 1], work[2 - at], work[3 - at], stride * LANES)
-        at = 2 - at
-    return at
+def transform(zr, zi, roots):
+    """The transform of complex values ``(value, lane)``, flat, in place; bin ``k`` is then at ``order[k]``."""
+    n = len(roots)
+    if n == 2048:
+        _two1024(zr, zi, roots)
+    elif n == 512:
+        _two256(zr, zi, roots)
+    elif n == 128:
+        _two64(zr, zi, roots)
+    elif n == 32:
+        _two16(zr, zi, roots)
+    elif n == 8:
+        _two4(zr, zi, roots)
+    if n >= 4096:
+        _four1024(zr, zi, roots)
+    if n >= 1024:
+        _four256(zr, zi, roots)
+    if n >= 256:
+        _four64(zr, zi, roots)
+    if n >= 64:
+        _four16(zr, zi, roots)
+    if n >= 16:
+        _four4(zr, zi, roots)
+    _four1(zr, zi, roots)
 
 
 @compiled
-def _first_pass(zr, zi, roots, m):
-    """The pass of stride one, in place; known distances let the compiler do it without asking what overlaps."""
-    for p in range(m):
-        w1, w2 = roots[p], roots[2 * p]
-        w3 = w1 * w2
-        a, b = zr[4 * p * LANES : 4 * (p + 1) * LANES], zi[4 * p * LANES : 4 * (p + 1) * LANES]
-        for v in range(LANES):
-            a0, a1, a2, a3 = a[v], a[v + LANES], a[v + 2 * LANES], a[v + 3 * LANES]
-            b0, b1, b2, b3 = b[v], b[v + LANES], b[v + 2 * LANES], b[v + 3 * LANES]
-            sum_re, sum_im, dif_re, dif_im = a0 + a2, b0 + b2, a0 - a2, b0 - b2
-            odd_re, odd_im, odf_re, odf_im = a1 + a3, b1 + b3, a1 - a3, b1 - b3
-            a[v], b[v] = sum_re + odd_re, sum_im + odd_im
-            tr, ti = dif_re + odf_im, dif_im - odf_re
-            a[v + LANES], b[v + LANES] = tr * w1.real - ti * w1.imag, tr * w1.imag + ti * w1.real
-            tr, ti = sum_re - odd_re, sum_im - odd_im
-            a[v + 2 * LANES], b[v + 2 * LANES] = tr * w2.real - ti * w2.imag, tr * w2.imag + ti * w2.real
-            tr, ti = dif_re - odf_im, dif_im + odf_re
-            a[v + 3 * LANES], b[v + 3 * LANES] = tr * w3.real - ti * w3.imag, tr * w3.imag + ti * w3.real
-
-
-@compiled
-def _pass4(xr, xi, yr, yi, roots, m, stride):
-    length = stride * LANES
-    span = m * length
-    for p in range(m):
-        w1, w2 = roots[p * stride], roots[2 * p * stride]
-        w3 = w1 * w2
-        i, o = p * length, 4 * p * length
-        a0, a1, a2, a3 = xr[i:], xr[i + span :], xr[i + 2 * span :], xr[i + 3 * span :]
-        b0, b1, b2, b3 = xi[i:], xi[i + span :], xi[i + 2 * span :], xi[i + 3 * span :]
-        c0, c1, c2, c3 = yr[o:], yr[o + length :], yr[o + 2 * length :], yr[o + 3 * length :]
-        d0, d1, d2, d3 = yi[o:], yi[o + length :], yi[o + 2 * length :], yi[o + 3 * length :]
-        for q in range(length):
-            sum_re, sum_im, dif_re, dif_im = a0[q] + a2[q], b0[q] + b2[q], a0[q] - a2[q], b0[q] - b2[q]
-            odd_re, odd_im, odf_re, odf_im = a1[q] + a3[q], b1[q] + b3[q], a1[q] - a3[q], b1[q] - b3[q]
-            c0[q], d0[q] = sum_re + odd_re, sum_im + odd_im
-            tr, ti = dif_re + odf_im, dif_im - odf_re
-            c1[q], d1[q] = tr * w1.real - ti * w1.imag, tr * w1.imag + ti * w1.real
-            tr, ti = sum_re - odd_re, sum_im - odd_im
-            c2[q], d2[q] = tr * w2.real - ti * w2.imag, tr * w2.imag + ti * w2.real
-            tr, ti = dif_re - odf_im, dif_im + odf_re
-            c3[q], d3[q] = tr * w3.real - ti * w3.imag, tr * w3.imag + ti * w3.real
-
-
-@compiled
-def _pass2(xr, xi, yr, yi, length):
-    for q in range(length):
-        ar, ai, br, bi = xr[q], xi[q], xr[q + length], xi[q + length]
-        yr[q], yi[q], yr[q + length], yi[q + length] = ar + br, ai + bi, ar - br, ai - bi
-
-
-@compiled
-def _stft(waveform, hop, shape, roots, half_roots, out):
+def _stft(waveform, hop, made, out):
     bins, frames = out.shape
-    slab, work = scratch(waveform, len(shape), hop)
+    slab, work = scratch(waveform, len(made.window), hop)
     re, im = np.empty((bins, LANES)), np.empty((bins, LANES))
     for first in range(0, frames, LANES):
-        block(waveform, first, hop, shape, roots, half_roots, slab, work, re, im)
+        block(waveform, first, hop, made, slab, work, re, im)
         count = min(LANES, frames - first)
         for k in range(bins):
             for v in range(count):
@@ -317,24 +335,24 @@ def _stft(waveform, hop, shape, roots, half_roots, out):
 
 
 @compiled
-def _overlap_add(spectrum, hop, shape, roots, half_roots, out):
+def _overlap_add(spectrum, hop, made, out):
     """Inverse transforms sixteen side by side: the forward one with real and imaginary parts exchanged."""
-    frames, half = spectrum.shape[1], len(shape) // 2
-    work = np.empty((4, half * LANES))
+    frames = spectrum.shape[1]
+    re, im = aligned(2, len(made.roots) * LANES)
     for first in range(0, frames, LANES):
         count = min(LANES, frames - first)
-        _pack(spectrum, first, count, half_roots, work[0], work[1])
-        at = transform(work, half, roots)
-        add_frames(work[at + 1], work[at], first, count, hop, shape, out)
+        _pack(spectrum, first, count, made.half_roots, re, im)
+        transform(im, re, made.roots)
+        add_frames(re, im, first, count, hop, made, out)
 
 
 @compiled
-def _pack(spectrum, first, count, half_roots, zi, zr):
-    """Half spectra to those of even samples plus ``i`` times odd ones; ``zi`` and ``zr`` are exchanged on purpose."""
+def _pack(spectrum, first, count, half_roots, zr, zi):
+    """Half spectra to those of even samples plus ``i`` times odd ones."""
     half = spectrum.shape[0] - 1
     for k in range(half // 2 + 1):
         mirror = half - k
-        near, far = place(k, half), place(mirror % half, half)
+        near, far = k * LANES, mirror % half * LANES
         root = half_roots[k].conjugate()
         for v in range(LANES):
             t = first + min(v, count - 1)
@@ -348,13 +366,14 @@ def _pack(spectrum, first, count, half_roots, zi, zr):
 
 
 @compiled
-def add_frames(zr, zi, first, count, hop, shape, out):
-    """Add windowed frames, even samples in ``zr`` and odd ones in ``zi``, to the waveform ``out``."""
-    half = len(shape) // 2
+def add_frames(zr, zi, first, count, hop, made, out):
+    """Add windowed frames, even samples in ``zr`` and odd ones in ``zi``, in the transform's order, to ``out``."""
+    half, shape = len(made.order), made.window
     tile, scale = min(TILE, half), 1.0 / half
     for v in range(count):
         start = (first + v) * hop
         for j0 in range(0, half, tile):
             for j in range(j0, j0 + tile):
-                out[start + 2 * j] += zr[j * LANES + v] * shape[2 * j] * scale
-                out[start + 2 * j + 1] += zi[j * LANES + v] * shape[2 * j + 1] * scale
+                at = made.order[j] * LANES + v
+                out[start + 2 * j] += zr[at] * shape[2 * j] * scale
+                out[start + 2 * j + 1] += zi[at] * shape[2 * j + 1] * scale

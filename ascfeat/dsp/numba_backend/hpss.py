@@ -22,7 +22,6 @@ from ascfeat.dsp.numba_backend.fourier import (
     block,
     compiled,
     overlap_add,
-    place,
     scratch,
     stft,
     tables,
@@ -90,13 +89,13 @@ def window_sum(spec: Stft, made: Tables) -> Float64:
 
 def harmonic_sums(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> Float64:
     """Windowed inverse transforms of the harmonic component added up, padding included, ``(channel, samples)``."""
-    if not made.is_power_of_two:
+    if not made.is_compiled:
         return harmonic_sums_numpy(stft(waveform, spec.separation, made), spec, made)
     n_fft, hop, frames = spec.separation.n_fft, spec.separation.hop_length, spec.separation.frames
     channels = len(waveform) + spec.separation.mid
     tracks = np.empty((channels, -(-spec.separation.bins // LANES), strip_rows(frames, spec.kernel), LANES), np.float32)
     out = np.zeros((channels, n_fft + hop * (frames - 1)))
-    args = (waveform, frames, hop, made.window, made.roots, made.half_roots, spec.kernel)
+    args = (waveform, frames, hop, made, spec.kernel)
     _track(*args, tracks)
     _steady(tracks, frames, spec.kernel)
     _separate(*args, spec.power, tracks, out)
@@ -124,15 +123,15 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 @compiled
-def _track(waveform, frames, hop, shape, roots, half_roots, kernel, tracks):
+def _track(waveform, frames, hop, made, kernel, tracks):
     """Magnitudes turned into strips along time, sixteen bins wide, ``(channel, group, kernel // 2 + frame, lane)``."""
-    bins = len(shape) // 2 + 1
-    slab, work = scratch(waveform, len(shape), hop)
+    bins = len(made.window) // 2 + 1
+    slab, work = scratch(waveform, len(made.window), hop)
     re, im, magnitude = np.empty((2, bins, LANES)), np.empty((2, bins, LANES)), np.empty((bins, LANES), np.float32)
     for first in range(0, frames, LANES):
         count = min(LANES, frames - first)
         for c in range(len(tracks)):
-            _spectrum(waveform, c, first, hop, shape, roots, half_roots, slab, work, re, im)
+            _spectrum(waveform, c, first, hop, made, slab, work, re, im)
             here = c % len(re)
             _magnitudes(re[here].reshape(-1), im[here].reshape(-1), magnitude.reshape(-1))
             for g in range(tracks.shape[1]):
@@ -140,10 +139,10 @@ def _track(waveform, frames, hop, shape, roots, half_roots, kernel, tracks):
 
 
 @compiled
-def _spectrum(waveform, c, first, hop, shape, roots, half_roots, slab, work, re, im):
+def _spectrum(waveform, c, first, hop, made, slab, work, re, im):
     """Spectra of sixteen frames of channel ``c`` in row ``c % 2``; the third channel is the mean of the first two."""
     if c < len(waveform):
-        block(waveform[c], first, hop, shape, roots, half_roots, slab, work, re[c % 2], im[c % 2])
+        block(waveform[c], first, hop, made, slab, work, re[c % 2], im[c % 2])
     else:
         _average(re[0].reshape(-1), re[1].reshape(-1))
         _average(im[0].reshape(-1), im[1].reshape(-1))
@@ -185,10 +184,10 @@ def _steady(tracks, frames, kernel):
 
 
 @compiled
-def _separate(waveform, frames, hop, shape, roots, half_roots, kernel, power, tracks, out):
+def _separate(waveform, frames, hop, made, kernel, power, tracks, out):
     """Block by block: medians along frequency, masks, and the inverse transform of what they leave."""
-    half = len(shape) // 2
-    slab, work = scratch(waveform, len(shape), hop)
+    half = len(made.window) // 2
+    slab, work = scratch(waveform, len(made.window), hop)
     re, im, mask = np.empty((2, half + 1, LANES)), np.empty((2, half + 1, LANES)), np.empty((half + 1) * LANES)
     strip = np.empty(strip_rows(half + 1, kernel) * LANES, tracks.dtype)
     held, broad = memory(tracks, half + 1, kernel)
@@ -196,7 +195,7 @@ def _separate(waveform, frames, hop, shape, roots, half_roots, kernel, power, tr
     for first in range(0, frames, LANES):
         count = min(LANES, frames - first)
         for c in range(len(tracks)):
-            _spectrum(waveform, c, first, hop, shape, roots, half_roots, slab, work, re, im)
+            _spectrum(waveform, c, first, hop, made, slab, work, re, im)
             x, y = re[c % 2].reshape(-1), im[c % 2].reshape(-1)
             _magnitudes(x, y, strip[own])
             reflect(strip, half + 1, kernel)
@@ -205,9 +204,9 @@ def _separate(waveform, frames, hop, shape, roots, half_roots, kernel, power, tr
                 for v in range(count):
                     mask[k * LANES + v] = tracks[c, k // LANES, first + v, k % LANES]
             _to_masks(mask, broad, power)
-            _pack(x, y, mask, half_roots, work[1], work[0])
-            at = transform(work, half, roots)
-            add_frames(work[at + 1], work[at], first, count, hop, shape, out[c])
+            _pack(x, y, mask, made.half_roots, work[0], work[1])
+            transform(work[1], work[0], made.roots)
+            add_frames(work[0], work[1], first, count, hop, made, out[c])
 
 
 @compiled
@@ -231,7 +230,7 @@ def _pack(re, im, mask, half_roots, zr, zi):
     half = len(re) // LANES - 1
     for k in range(half // 2 + 1):
         c, s = half_roots[k].real, -half_roots[k].imag
-        near, far = place(k, half), place((half - k) % half, half)
+        near, far = k * LANES, (half - k) % half * LANES
         for v in range(LANES):
             i, j = k * LANES + v, (half - k) * LANES + v
             a, b, p, q = re[i] * mask[i], im[i] * mask[i], re[j] * mask[j], -im[j] * mask[j]
