@@ -4,10 +4,11 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
 EPOCHS ?= 15
+DEVICE ?= cpu
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test fast check format generated docs clean
+.PHONY: help demo test bench fast check format generated docs clean
 
 help:  ## Say what each target does
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +28,10 @@ demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 
 test: $(READY)  ## Run all tests
 	@$(BIN)/pytest -n $(JOBS)
+
+bench: $(READY)  ## Measure representations and extraction against librosa; DEVICE=cuda:0 for a GPU
+	$(BIN)/python tests/benchmarks/dsp.py --device $(DEVICE)
+	$(BIN)/python tests/benchmarks/extract.py --device $(DEVICE)
 
 fast: $(READY)  ## Run the tests that take seconds
 	@$(BIN)/pytest -n $(JOBS) -m "not slow"

@@ -1,6 +1,7 @@
-"""How fast are the representations? Ratios against librosa doing the same steps, one thread, clips in memory.
+"""How fast are the representations? Ratios against librosa doing the same steps, clips in memory.
 
-``python tests/benchmarks/dsp.py`` prints the table of docs/benchmarks.md; ``--device cuda:0`` adds a GPU's.
+``python tests/benchmarks/dsp.py`` prints the table of docs/benchmarks.md: one thread on both sides. With
+``--device cuda:0`` the GPU's backends stand against librosa in as many processes as there are CPUs.
 """
 
 import argparse
@@ -8,7 +9,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 import librosa
 import numpy as np
@@ -25,17 +28,19 @@ RECIPES = (
 )  # fmt: skip
 
 
-def measure(name: str, *, length: float, clips: int, rounds: int, device: str) -> dict[str, float]:
+def measure(name: str, given: argparse.Namespace, pool: Executor | None) -> dict[str, float]:
     """Seconds a clip of each backend and of librosa's script: the median over rounds that time one after the other."""
     recipe = load_recipe(name)
     rate, channels = plain.recorded(recipe)
-    audio = AudioFormat(sample_rate=rate, channels=channels, frames=round(length * rate))
-    x = (0.1 * np.random.default_rng(0).standard_normal((clips, channels, audio.frames))).astype(np.float32)
-    steps, kind = plain.steps(recipe, rate), representation(recipe.representation)
-    run: dict[str, Callable[[], object]] = {"script": lambda: [steps(y) for one in x for y in plain.heard(one)]}
-    for backend in ("numba", "torch", "nnaudio") if device == "cpu" else ("torch", "nnaudio"):
-        run[backend] = partial(kind.build(audio, device=device, backend=backend), x)
-    return {who: statistics.median(seconds) / clips for who, seconds in interleaved(run, rounds).items()}
+    audio = AudioFormat(sample_rate=rate, channels=channels, frames=round(given.seconds * rate))
+    x = (0.1 * np.random.default_rng(0).standard_normal((given.clips, channels, audio.frames))).astype(np.float32)
+    kind = representation(recipe.representation)
+    run: dict[str, Callable[[], object]] = {"script": lambda: [plain.features(name, rate, one) for one in x]}
+    if pool is not None:
+        run["script"] = lambda: list(pool.map(partial(plain.features, name, rate), x))
+    for backend in ("numba", "torch", "nnaudio") if given.device == "cpu" else ("torch", "nnaudio"):
+        run[backend] = partial(kind.build(audio, device=given.device, backend=backend), x)
+    return {who: statistics.median(seconds) / given.clips for who, seconds in interleaved(run, given.rounds).items()}
 
 
 def interleaved(run: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -53,15 +58,25 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--recipes", nargs="*", default=RECIPES)
     words.add_argument("--seconds", type=float, default=10.0, help="length of the clip")
-    words.add_argument("--clips", type=int, default=4)
+    words.add_argument("--clips", type=int, default=4, help="in a batch; 64 for a GPU tells more")
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--device", default="cpu")
     given = words.parse_args()
     keep_freed_memory()  # as the command `ascfeat` does; librosa gains by it as well
-    print(f"{os.cpu_count()} CPUs, one used; device {given.device}; librosa {librosa.__version__}; medians, ms a clip")
+    cores = 1 if given.device == "cpu" else os.cpu_count() or 1
+    print(
+        f"{os.cpu_count()} CPUs; librosa {librosa.__version__} in {cores} processes; others on {given.device}; "
+        f"{given.clips} clips of {given.seconds:g} s at once; medians of {given.rounds} rounds, ms a clip"
+    )
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        table(given, pool if cores > 1 else None)
+
+
+def table(given: argparse.Namespace, pool: Executor | None) -> None:
+    """One line a recipe."""
     print("\n| recipe | librosa | numba | torch | nnaudio | librosa / best |\n|---|--:|--:|--:|--:|--:|")
     for name in given.recipes:
-        found = measure(name, length=given.seconds, clips=given.clips, rounds=given.rounds, device=given.device)
+        found = measure(name, given, pool)
         script = found.pop("script")
         cells = [f"{1e3 * found[b]:.1f}" if b in found else "–" for b in ("numba", "torch", "nnaudio")]
         print(f"| {name} | {1e3 * script:.1f} | {' | '.join(cells)} | {script / min(found.values()):.1f} |", flush=True)

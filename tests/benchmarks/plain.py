@@ -50,11 +50,15 @@ def heard(waveform: np.ndarray) -> list[np.ndarray]:
 def script(name: str, file: Path, out: Path) -> None:
     """Read a file, compute the features of a recipe, write them as ``.npy``."""
     samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    one = _steps_named(name, rate)
-    np.save(out / f"{file.stem}.npy", np.stack([one(y) for y in heard(samples.T)]))
+    np.save(out / f"{file.stem}.npy", features(name, rate, samples.T))
+
+
+def features(name: str, rate: int, waveform: np.ndarray) -> np.ndarray:
+    """A recipe's features of one clip, ``(channel, samples)``."""
+    return np.stack([_steps(name, rate)(y) for y in heard(waveform)])
 
 
 @cache
-def _steps_named(name: str, rate: int) -> Callable[[np.ndarray], object]:
+def _steps(name: str, rate: int) -> Callable[[np.ndarray], object]:
     """Recipes are read once, not for every clip."""
     return steps(load_recipe(name), rate)

@@ -1,0 +1,38 @@
+"""Do the benchmark programs run, and print every number that docs/benchmarks.md shows? No time is judged here."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def rows(root: Path, program: str, *words: str) -> tuple[dict[str, list[float]], str]:
+    """The table that a program prints, by recipe, and all that it says."""
+    command = [sys.executable, str(root / "tests/benchmarks" / program), *words]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    return {line[0]: [float(cell) for cell in line[1:]] for line in lines[2:]}, text
+
+
+def test_representations_against_librosa(root: Path) -> None:
+    recipes = "logmel64", "mean_spectrum", "mfcc_patches_fine", "cqt_patches", "hpss_mfcc_patches"
+    found, _ = rows(root, "dsp.py", "--recipes", *recipes, "--seconds", "1", "--clips", "1", "--rounds", "1")
+    assert list(found) == list(recipes)
+    for script, *ours, ratio in found.values():
+        assert len(ours) == 3
+        assert ratio == pytest.approx(script / min(ours), abs=0.1, rel=0.3), "the ratio is that of the printed times"
+
+
+def test_extraction_against_a_script(root: Path) -> None:
+    words = "--clips", "3", "--script-clips", "2", "--seconds", "3", "--processes", "2"
+    found, text = rows(root, "extract.py", "--recipes", "logmel256", "mfcc_patches", *words)
+    assert list(found) == ["logmel256", "mfcc_patches"]
+    for script, ours, ratio in found.values():
+        assert ratio == pytest.approx(script / ours, abs=0.1, rel=0.1)
+    assert re.search(r"\d ms a clip in one pass, [\d.]+ \+ [\d.]+ \+ [\d.]+ = [\d.]+ ms one by one", text)
