@@ -37,7 +37,7 @@ FEATURES = click.option(
 @FEATURES
 @click.option("--dataset-kind", help="Loader of the dataset; recognised from the folder where absent.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0 …")
-@click.option("--backend", default="auto", show_default=True, help="auto, torch or librosa (the slow reference).")
+@click.option("--backend", default="auto", show_default=True, help="auto, numba, torch, nnaudio or librosa.")
 @click.option("--threads", type=click.IntRange(min=1), help="Clips under way at once; as many as CPUs where absent.")
 @click.option(
     "--tags", metavar="SOURCE", help="Tags for --recipe tags: a .csv or .npy file, a run, or module:callable."

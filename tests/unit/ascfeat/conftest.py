@@ -50,6 +50,16 @@ def dataset(tmp_path: Path) -> tuple[Tree, Manifest]:
 
 
 @pytest.fixture
+def stereo(tmp_path: Path) -> tuple[Tree, Manifest]:
+    """Seven good recordings of two channels, one second at 8 kHz."""
+    root = tmp_path / "stereo"
+    names = [f"audio/{i}.wav" for i in range(7)]
+    for seed, name in enumerate(names):
+        write_noise(root / name, seed=seed, channels=2)
+    return Tree(root), manifest_of(names, root)
+
+
+@pytest.fixture
 def recipe() -> FeatureRecipe:
     """A log-mel small enough for tests, four clips a unit."""
     log_mel = {"kind": "log_mel", "n_fft": 256, "hop_length": 128, "spectrum": "power", "n_mels": 16, "floor": 1e-8}

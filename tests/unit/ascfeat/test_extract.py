@@ -19,6 +19,7 @@ from ascfeat.store import Store, open_store
 from ascschemas.base import Parameters
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, DatasetError, RecipeError, SpaceError, StoreError, StoreMismatch
+from ascschemas.recipe import FeatureRecipe
 
 Dataset = tuple[Tree, Manifest]
 
@@ -36,7 +37,7 @@ def test_values_are_the_representation_of_the_waveform(dataset: Dataset, recipe,
     tree, _ = dataset
     store = open_store(fill(dataset, [recipe], tmp_path)[0].path)
     kind = representation(recipe.representation)
-    transform = kind.build(store.header.audio, device="cpu", backend="torch")
+    transform = kind.build(store.header.audio, device="cpu", backend=store.header.backend.split("-")[0])
     for i, clip in enumerate(store.ids):
         recording = decode(tree.read(clip), clip)
         expected = transform(waveform(recording, clip, store.header.audio, recipe.decode)[None])[0]
@@ -53,6 +54,33 @@ def test_bytes_do_not_depend_on_threads_or_company(dataset: Dataset, recipe, tmp
     beside = fill(dataset, [other, recipe], tmp_path / "beside", threads=threads)
     assert content(beside[1].path) == content(alone)
     np.testing.assert_array_equal(open_store(beside[0].path).read(range(10)), open_store(alone).read(range(10)))
+
+
+SMALL = {
+    "log_mel": {"n_fft": 256, "hop_length": 128, "spectrum": "magnitude", "n_mels": 16, "floor": 1e-8},
+    "mfcc": {"n_fft": 256, "hop_length": 128, "n_mels": 16, "n_mfcc": 8, "channels": "left_right_mid"},
+    "hpss_mfcc": {"n_fft": 256, "hop_length": 128, "n_mels": 16, "n_mfcc": 8, "separation_n_fft": 256,
+                  "separation_hop_length": 64, "kernel_size": 9, "channels": "left_right_mid"},
+    "cqt": {"hop_length": 100, "n_bins": 24, "fmin": 200, "channels": "left_right_mid"},
+    "mean_spectrum": {"n_fft": 256, "hop_length": 128},
+    "waveform": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "nnaudio"])
+@pytest.mark.parametrize("kind", SMALL)
+def test_values_do_not_depend_on_units(stereo: Dataset, tmp_path: Path, kind: str, backend: str) -> None:
+    """A clip alone in its unit or among others, on one thread or several: the same bits."""
+    digests = set()
+    for clips, threads in ((1, 1), (3, 2), (8, 3)):
+        made = {"name": "units", "decode": {"channels": "native"}, "storage": {"clips_per_shard": clips}}
+        recipe = FeatureRecipe.model_validate({**made, "representation": {"kind": kind, **SMALL[kind]}})
+        jobs = prepare(*stereo, [complete(recipe, "units")], tmp_path / str(clips), device="cpu",
+                       backend="auto" if kind == "waveform" else backend)  # fmt: skip
+        (outcome,) = run(*stereo, jobs, device="cpu", threads=threads)
+        digests.add(tuple(r.values for r in Store(outcome.path).records()))
+    (one,) = digests
+    assert len(set(one)) == 7, "clips differ"
 
 
 def test_several_recipes_decode_once(dataset: Dataset, recipe, tmp_path: Path, monkeypatch) -> None:
