@@ -99,6 +99,7 @@ def certify(store: Store, tree: Tree, *, device: str) -> Certificate | None:
         return None
     ways = references(store.header)
     done = recompute(store, tree, sample, ways, records=records, threads=min(SAMPLE, os.cpu_count() or 1))
+    _refuse_unread(store, done)
     found = comparisons(ways, [r.apart for r in done if r.problem is None])
     _refuse_wrong(store, found)
     return Certificate(
@@ -203,6 +204,15 @@ def _worst(way: Reference, clips: Sequence[Apart]) -> Comparison:
         correlation=round(min(correlations), 9) if correlations else None,
         tolerance=way.tolerance,
     )
+
+
+def _refuse_unread(store: Store, done: Sequence[Recomputed]) -> None:
+    for clip in done:
+        if clip.problem is not None and clip.problem.kind == "damaged":
+            raise StoreError(
+                f"{store.path} is not sealed: what it holds of {clip.clip} does not read: {clip.problem.detail}",
+                todo="Remove it and extract again; if that happens again, check the disk.",
+            )
 
 
 def _refuse_wrong(store: Store, found: Sequence[Comparison]) -> None:

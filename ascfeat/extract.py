@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -219,8 +219,7 @@ def _pass(
         results = OneClip(tree, manifest, [f.target for f in takers])(position)
         return [(f, f.row(record, values)) for f, (record, values) in zip(takers, results, strict=True)]
 
-    with ThreadPoolExecutor(1) as disk:
-        results = ordered(one, wanted, threads=threads)
+    with ThreadPoolExecutor(1) as disk, closing(ordered(one, wanted, threads=threads)) as results:
         for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
             for filling, clip in result:
                 filling.take(position, clip, disk)

@@ -115,7 +115,16 @@ def _backend(name: str, available: tuple[str, ...], recipe: FeatureRecipe, devic
     return name
 
 
+COMPUTES = {
+    "numba": ("numba", "scipy"),
+    "torch": ("torch",),
+    "nnaudio": ("nnaudio", "torch"),
+    "librosa": ("librosa", "scipy"),
+}
+"""Libraries that compute values in each backend."""
+
+
 def _software(backend: str) -> dict[str, str]:
     """Versions that can change a value: of our own code, the decoder, the resampler and the transform."""
-    packages = ("ascfeat", "numpy", "soundfile", "soxr", *([] if backend == NONE else [backend]))
+    packages = ("ascfeat", "numpy", "soundfile", "soxr", *COMPUTES.get(backend, ()))
     return {name: version(name).split("+")[0] for name in packages}

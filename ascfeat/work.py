@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -34,7 +34,7 @@ def ordered(
     items: Iterable[Item],
     *,
     threads: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for each item, in the items' order, computed on several threads.
 
     At most ``AHEAD_PER_THREAD * threads`` results wait at any time. An exception in ``function`` is raised here, in

@@ -41,12 +41,7 @@ def hpss_mfcc(spec: HpssMfccSpec, device: str) -> Transform:
 
     The way back to audio is torch's: nnAudio's own inverse is a dense float32 product with ``n_fft`` squared weights.
     """
-    return hpss.hpss_mfcc(spec, device, lambda stft, where: _rounding(conv_stft(stft, where)))
-
-
-def _rounding(transform: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same on waveforms of any precision: nnAudio's weights are float32."""
-    return lambda waveform: transform(waveform.float())
+    return hpss.hpss_mfcc(spec, device, conv_stft)
 
 
 def mean_spectrum(spec: MeanSpectrumSpec, device: str) -> Transform:
@@ -88,11 +83,8 @@ def conv_cqt(spec: CqtSpec, device: str) -> Callable[[Tensor], Tensor]:
     layer.to(device)
 
     def transform(waveform: Tensor) -> Tensor:
-        with silence():
-            outputs = torch.view_as_complex(layer(waveform.double()[:, None]).contiguous())
-        expected = (len(waveform), spec.n_bins, spec.frames)
-        if tuple(outputs.shape) != expected:
-            raise RuntimeError(f"nnAudio returned a transform of {tuple(outputs.shape)}, expected {expected}")
+        outputs = torch.view_as_complex(layer(waveform.double()[:, None]).contiguous())
+        _as_expected("a transform", tuple(outputs.shape), (len(waveform), spec.n_bins, spec.frames))
         return outputs
 
     return transform

@@ -94,6 +94,7 @@ class Cqt(Frozen):
         RecipeError
             When the recursive algorithm is asked of another backend than librosa's.
         """
+        self.layout(audio)  # backends trust the numbers that it checks
         return backends.load(backend).cqt(self.spec(audio), device)
 
     @property

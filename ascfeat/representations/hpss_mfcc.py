@@ -68,6 +68,7 @@ class HpssMfcc(Cepstrum):
 
     def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
         """The callable ``(clip, channel, samples) -> (clip, channel, 2, n_mfcc, frames)``."""
+        self.layout(audio)  # backends trust the numbers that it checks
         return backends.load(backend).hpss_mfcc(self.hpss_mfcc_spec(audio), device)
 
     def hpss_mfcc_spec(self, audio: AudioFormat) -> HpssMfccSpec:

@@ -52,6 +52,7 @@ class LogMel(MelBands):
 
     def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
         """The callable ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+        self.layout(audio)  # backends trust the numbers that it checks
         return backends.load(backend).log_mel(self.spec(audio), device)
 
     def spec(self, audio: AudioFormat) -> LogMelSpec:

@@ -34,4 +34,5 @@ class MeanSpectrum(ShortTime):
 
     def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
         """The callable ``(clip, channel, samples) -> (clip, channel, n_fft // 2 + 1)``."""
+        self.layout(audio)  # backends trust the numbers that it checks
         return backends.load(backend).mean_spectrum(MeanSpectrumSpec(self.stft(audio)), device)

@@ -28,7 +28,7 @@ class ShortTime(Frozen):
     """Name of the representation."""
     n_fft: FftLength
     """Length of the FFT, in samples."""
-    win_length: Size | None = None
+    win_length: Annotated[int, Field(ge=2, le=1 << 17)] | None = None
     """Length of the window, in samples; that of the FFT where absent."""
     hop_length: HopLength
     """Samples from one frame to the next."""

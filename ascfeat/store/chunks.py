@@ -42,7 +42,15 @@ def write_shard(path: Path, chunks: Sequence[npt.NDArray[Any]], slots: int) -> N
     _publish(path, (piece for values in (*chunks, index) for piece in _checked(values)))
 
 
-def is_whole(path: Path, chunks: int, slots: int) -> bool:
+def is_whole_chunk(path: Path) -> bool:
+    """Whether a chunk is there and matches its checksum."""
+    try:
+        return _matches(path.read_bytes())
+    except OSError:
+        return False
+
+
+def is_whole_shard(path: Path, chunks: int, slots: int) -> bool:
     """Whether a shard holds its first so many chunks, and every one matches its checksum."""
     try:
         data = path.read_bytes()
@@ -55,16 +63,21 @@ def is_whole(path: Path, chunks: int, slots: int) -> bool:
     return all(start + size <= at and _matches(data[start : start + size]) for start, size in index)
 
 
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def sync_folders(path: Path, root: Path) -> None:
     """Bring a file's folders up to ``root`` to the disk: a new name is lost with them otherwise."""
     for folder in path.parents:
         if not folder.is_relative_to(root):
             return
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(folder)
 
 
 def _publish(path: Path, pieces: Iterable[bytes | Bytes]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from ascfeat.store.chunks import sync
 from ascfeat.store.reading import HEADER
 from ascfeat.store.table import clip_table
 from ascschemas.dataset import Manifest
@@ -36,7 +37,10 @@ def create(path: Path, header: StoreHeader, manifest: Manifest) -> None:
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         aside.chmod(0o777 & ~_umask())
         _build(aside, header, manifest)
+        for file in (*aside.rglob("*"), aside):
+            sync(file)
         aside.rename(path)
+        sync(path.parent)
     except OSError as error:
         raise StoreError(
             f"No store can be created at {path}: {error.strerror or error}.",

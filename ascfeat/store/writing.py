@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections import Counter
@@ -16,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from ascfeat.store.chunks import is_whole, sync_folders, write_chunk, write_shard
+from ascfeat.store.chunks import is_whole_chunk, is_whole_shard, sync, sync_folders, write_chunk, write_shard
 from ascfeat.store.reading import SEAL, Statistics, Store, Values, open_group, unit_rows, value_digest
 from ascschemas.base import canonical_json
 from ascschemas.certificate import Certificate
 from ascschemas.layout import Layout
-from ascschemas.problems import StoreError
+from ascschemas.problems import Difference, StoreError
 from ascschemas.store import ClipRecord, Seal, UnitRecord
 
 
@@ -56,7 +55,10 @@ class Writer(Store):
             self._replace_root(attributes)
             self.seal = None
         for unit in units:
-            (self.path / "ledger/record/c" / str(unit)).unlink(missing_ok=True)
+            self._chunk("ledger/record", unit).unlink(missing_ok=True)
+        records = self._chunk("ledger/record", 0)
+        if units and records.parent.is_dir():  # on disk before anything is written over what they vouched for
+            sync_folders(records, self.path)
 
     def write(self, unit: int, clips: Sequence[Row]) -> None:
         """Store a unit's values, then publish its record.
@@ -82,7 +84,7 @@ class Writer(Store):
         self._sync(self._chunk("ledger/record", unit))
 
     def finish(self, certify: Callable[[Store], Certificate | None] = lambda store: None) -> Seal:
-        """Read every unit back, compare it with the ledger, and seal the store.
+        """Check that every unit is in the ledger and on the disk as it was written, and seal the store.
 
         Parameters
         ----------
@@ -92,7 +94,8 @@ class Writer(Store):
         Raises
         ------
         StoreError
-            When a unit is not done or reads back differently (it is pending again), or when no clip is usable.
+            When a unit is not done or one of its chunks does not match its checksum (it is pending again), or when no
+            clip is usable.
         """
         torn = [u for u in range(self.header.units) if not self._verified(u)]
         if torn:
@@ -113,6 +116,7 @@ class Writer(Store):
             digest=self.digest(), usable=usable, excluded=dict(sorted(reasons.items())), certificate=certify(self)
         )
         self._array("usable")[:] = np.array([not r.excluded for r in records])
+        self._sync(self._chunk("usable", 0))
         self._publish(seal)
         self.seal = seal
         return seal
@@ -134,27 +138,43 @@ class Writer(Store):
         self._group = open_group(self.path, mode="r+")
 
     def _verified(self, unit: int) -> bool:
-        """Whether a unit is in the ledger, and reads back as it was written."""
+        """Whether a unit is in the ledger, and every chunk of it is there and matches its checksum."""
         first, stop = unit_rows(self.header, unit)
-        shard = self._chunk("features", unit)
-        return self._recorded(unit) and is_whole(shard, stop - first, self.header.clips_per_unit)
+        shard, statistics = self._chunk("features", unit), [self._chunk(name, unit) for name in ("mean", "variance")]
+        whole = is_whole_shard(shard, stop - first, self.header.clips_per_unit)
+        return self._recorded(unit) and whole and all(is_whole_chunk(chunk) for chunk in statistics)
 
     def _sync(self, file: Path) -> None:
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(file)
         sync_folders(file, self.path)
 
 
 def row(record: ClipRecord, values: Values | None, layout: Layout) -> Row:
-    """One clip, ready to be written: its statistics and the digest of its values; NaN where it has none."""
+    """One clip, ready to be written: its statistics and the digest of its values; NaN where it has none.
+
+    Raises
+    ------
+    StoreError
+        When the values are not what the layout says: a mistake of the representation.
+    """
     if values is None:
         values = np.full(layout.shape, np.nan, np.float32)
     else:
+        _as_planned(values, layout)
         record = record.model_copy(update={"values": value_digest(values)})
     return Row(record, values, *time_statistics(values, timed=layout.timed))
+
+
+def _as_planned(values: Values, layout: Layout) -> None:
+    if values.shape == layout.shape and values.dtype == np.float32:
+        return
+    raise StoreError(
+        "The representation computed something else than its layout says.",
+        differences=[
+            Difference(field="features", expected=f"float32 {layout.shape}", found=f"{values.dtype} {values.shape}")
+        ],
+        todo="Hold it against ascfeat.testing.representations.check_representation.",
+    )
 
 
 def time_statistics(values: Values, *, timed: bool) -> Statistics:

@@ -57,8 +57,15 @@ def checked_row(source: TagSource, clip: str, waveform: Values, audio: AudioForm
     TagsError
         When the row is as long as another number of tags.
     """
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-        values = np.asarray(source.row(clip, waveform, audio.sample_rate)).astype(np.float32)
+    row = source.row(clip, waveform, audio.sample_rate)
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+            values = np.asarray(row).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise TagsError(
+            f"The tags of {clip} are not numbers: {type(row).__name__} {str(row)[:60]!r}.",
+            todo="Correct the tagger: it must give one number a tag.",
+        ) from error
     if values.shape != (len(source.names),):
         raise TagsError(
             f"The tags of {clip} are of another shape than the others.",

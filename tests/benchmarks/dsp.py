@@ -13,9 +13,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
+import plain  # first: it limits the threads, before NumPy is imported
+
+# isort: split
 import librosa
 import numpy as np
-import plain  # first: it limits the threads
 
 from asccli.memory import keep_freed_memory
 from ascfeat.recipes import load_recipe
@@ -33,11 +35,13 @@ def measure(name: str, given: argparse.Namespace, pool: Executor | None) -> dict
     recipe = load_recipe(name)
     rate, channels = plain.recorded(recipe)
     audio = AudioFormat(sample_rate=rate, channels=channels, frames=round(given.seconds * rate))
-    x = (0.1 * np.random.default_rng(0).standard_normal((given.clips, channels, audio.frames))).astype(np.float32)
+    x = np.stack([plain.noise(rate, channels, given.seconds, seed) for seed in range(given.clips)])
     kind = representation(recipe.representation)
     run: dict[str, Callable[[], object]] = {"script": lambda: [plain.features(name, rate, one) for one in x]}
     if pool is not None:
-        run["script"] = lambda: list(pool.map(partial(plain.features, name, rate), x))
+        run["script"] = lambda: list(
+            pool.map(partial(plain.features_of_noise, name, given.seconds), range(given.clips))
+        )
     for backend in ("numba", "torch", "nnaudio") if given.device == "cpu" else ("torch", "nnaudio"):
         run[backend] = partial(kind.build(audio, device=given.device, backend=backend), x)
     return {who: statistics.median(seconds) / given.clips for who, seconds in interleaved(run, given.rounds).items()}
@@ -58,17 +62,18 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--recipes", nargs="*", default=RECIPES)
     words.add_argument("--seconds", type=float, default=10.0, help="length of the clip")
-    words.add_argument("--clips", type=int, default=4, help="in a batch; 64 for a GPU tells more")
+    words.add_argument("--clips", type=int, default=4, help="in a batch; at least eight for each process")
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--device", default="cpu")
     given = words.parse_args()
     keep_freed_memory()  # as the command `ascfeat` does; librosa gains by it as well
     cores = 1 if given.device == "cpu" else os.cpu_count() or 1
+    given.clips = max(given.clips, 8 * cores if cores > 1 else 1)  # every process has work in every round
     print(
         f"{os.cpu_count()} CPUs; librosa {librosa.__version__} in {cores} processes; others on {given.device}; "
         f"{given.clips} clips of {given.seconds:g} s at once; medians of {given.rounds} rounds, ms a clip"
     )
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn"), initializer=keep_freed_memory) as pool:
         table(given, pool if cores > 1 else None)
 
 

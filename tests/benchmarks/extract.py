@@ -17,9 +17,11 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import plain  # first: it limits the threads, before NumPy is imported
+
+# isort: split
 import librosa
 import numpy as np
-import plain  # first: it limits the threads
 import soundfile
 
 from asccli.memory import keep_freed_memory

@@ -58,7 +58,24 @@ def features(name: str, rate: int, waveform: np.ndarray) -> np.ndarray:
     return np.stack([_steps(name, rate)(y) for y in heard(waveform)])
 
 
+def features_of_noise(name: str, seconds: float, seed: int) -> None:
+    """The features of one of four clips that this process keeps: nothing is sent between processes."""
+    recipe = load_recipe_once(name)
+    rate, channels = recorded(recipe)
+    features(name, rate, noise(rate, channels, seconds, seed % 4))
+
+
+@cache
+def noise(rate: int, channels: int, seconds: float, seed: int) -> np.ndarray:
+    """A clip of noise, ``(channel, samples)``."""
+    samples = np.random.default_rng(seed).standard_normal((channels, round(seconds * rate)))
+    return (0.1 * samples).astype(np.float32)
+
+
+load_recipe_once = cache(load_recipe)
+
+
 @cache
 def _steps(name: str, rate: int) -> Callable[[np.ndarray], object]:
     """Recipes are read once, not for every clip."""
-    return steps(load_recipe(name), rate)
+    return steps(load_recipe_once(name), rate)

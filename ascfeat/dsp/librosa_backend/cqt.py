@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -63,12 +64,35 @@ def products(frames: Float64, filters: Complex128) -> Complex128:
     return np.asarray(values[:, : len(filters)].T + 1j * values[:, len(filters) :].T)
 
 
+class _Quiet:
+    """One of librosa's warnings left out while any thread is inside; filters of warnings belong to the process."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._caught = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # filters are padded to powers of 2
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 def recursive(spec: CqtSpec) -> Callable[[Float64], Complex128]:
     """``librosa.cqt``: ``(channel, samples) -> (channel, n_bins, frames)``."""
 
     def response(waveform: Float64) -> Complex128:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # filters are padded to powers of two
+        with _QUIET:
             outputs = librosa.cqt(
                 waveform,
                 sr=spec.rate,

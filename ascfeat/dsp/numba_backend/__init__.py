@@ -1,4 +1,4 @@
-"""The numba backend: compiled transforms of many frames side by side, in float64, on the CPU."""
+"""The numba backend: compiled transforms of many frames side by side, transforms in float64, on the CPU."""
 
 from ascfeat.dsp.numba_backend.cqt import cqt
 from ascfeat.dsp.numba_backend.features import log_mel, mean_spectrum, mfcc

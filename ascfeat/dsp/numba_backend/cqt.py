@@ -10,8 +10,9 @@ import scipy.fft
 
 from ascfeat.dsp.backends import Transform, Values
 from ascfeat.dsp.cqt import Blocks, Complex128, Float64, Plan, Whole, plan, require_direct
+from ascfeat.dsp.numba_backend.features import decibels
 from ascfeat.dsp.numba_backend.fourier import compiled
-from ascfeat.dsp.specs import CqtSpec, Decibels
+from ascfeat.dsp.specs import CqtSpec
 
 
 def cqt(spec: CqtSpec, device: str) -> Transform:
@@ -100,13 +101,6 @@ def levels(outputs: Complex128, spec: CqtSpec) -> Values:
     power = outputs.real**2 + outputs.imag**2
     values = np.sqrt(power) if spec.decibels is None else decibels(power, spec.decibels)
     return values.astype(np.float32)
-
-
-def decibels(power: Float64, spec: Decibels) -> Float64:
-    """Power in decibels, cut below the peak of each channel."""
-    level: Float64 = 10.0 * np.log10(np.maximum(power, spec.amin))
-    least = -np.inf if spec.top_db is None else level.max(axis=(-2, -1), keepdims=True) - spec.top_db
-    return np.maximum(level, least)
 
 
 @compiled

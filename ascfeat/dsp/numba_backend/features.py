@@ -2,7 +2,7 @@
 
 Transforms are float64: what they subtract leaves little of large numbers. Energies and their sums over bands are
 float32: nothing is subtracted there, so no rounding grows; so are decibels and their cosine transform, which are then
-within 1e-4 dB. An energy below 1e-38 counts as zero.
+within 1e-4 dB. The logarithm of log-mels is taken in float64. Energies far below 1e-38 count as zero.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def log_mel(spec: LogMelSpec, device: str) -> Transform:
     made, filters = tables(spec.stft), bands(spec.bank)
 
     def one(waveform: Samples) -> Values:
-        level = mel_energies(waveform, spec.stft, made, filters, spec.power) + np.float64(spec.floor)
+        level = mel_energies(waveform, spec.stft, made, filters, spec.power).astype(np.float64)
+        level += spec.floor
         return in_order(np.log(level, out=level), spec.stft.frames)
 
     return per_clip(one)
@@ -150,7 +151,7 @@ def cepstrum(energies: Values, spec: MfccSpec) -> Values:
     return in_order(coefficients[..., : spec.n_mfcc, :], spec.stft.frames)
 
 
-def decibels(power: Values, spec: Decibels) -> Values:
+def decibels(power: Samples, spec: Decibels) -> Samples:
     """Power to decibels in place; the peak is taken over one channel of one clip, all axes but the first."""
     np.maximum(power, spec.amin, out=power)
     np.log10(power, out=power)

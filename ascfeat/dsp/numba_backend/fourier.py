@@ -24,9 +24,6 @@ Complex128 = npt.NDArray[np.complex128]
 
 LANES = 16
 """Frames transformed side by side: two vectors of eight float64, and few enough that a block stays in the cache."""
-TILE = 8
-"""Pairs of samples brought from a frame to its lane at once: whole cache lines."""
-
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 """Compiled at the first call and kept on disk. No reassociation: a sum has one order on every machine."""
 
@@ -44,7 +41,7 @@ class Tables(NamedTuple):
     half_roots: Complex128
     """``exp(-pi i k / M)``, ``k <= M / 2``: they take the spectrum of even and odd samples apart."""
     order: npt.NDArray[np.int64]
-    """Where bin ``k < M`` of a transform in place lies."""
+    """Where bin ``k < M`` of a compiled transform, which works in place, lies."""
 
     @property
     def is_compiled(self) -> bool:
@@ -56,18 +53,19 @@ class Tables(NamedTuple):
 def tables(spec: Stft) -> Tables:
     """Window, roots of unity and order of a transform."""
     half = spec.n_fft // 2
+    power_of_two = half & (half - 1) == 0
     return Tables(
         window=window(spec.window, spec.win_length, spec.n_fft),
         roots=np.exp(-2j * np.pi * np.arange(half) / half),
         half_roots=np.exp(-1j * np.pi * np.arange(half // 2 + 1) / half),
-        order=_order(half),
+        order=_order(half) if power_of_two else np.arange(half),
     )
 
 
 def _order(length: int) -> npt.NDArray[np.int64]:
     """Bins of a transform in place are left in the order of their digits reversed: first one to base 2, then to 4."""
-    if length % 2:
-        return np.arange(length)
+    if length == 1:
+        return np.arange(1)
     radix = 2 if length.bit_length() % 2 == 0 else 4
     inner, order = _order(length // radix), np.empty(length, np.int64)
     for r in range(radix):
@@ -106,34 +104,14 @@ def stft_numpy(waveform: Samples, hop_length: int, shape: Float64, frames: int) 
     """The NumPy twin of the compiled transform: ``(bin, frame)`` of one channel."""
     padded = np.pad(waveform, len(shape) // 2, mode="reflect")
     views = np.lib.stride_tricks.sliding_window_view(padded, len(shape))[: frames * hop_length : hop_length]
-    return np.asarray(np.fft.rfft(views * shape, axis=-1).T)
-
-
-def overlap_add(spectrum: Complex128, spec: Stft, made: Tables) -> Float64:
-    """Sum of the windowed inverse transforms, ``y[t hop + n] += w[n] irfft(X[:, t])[n]``, padding included.
-
-    Parameters
-    ----------
-    spectrum : array, shape ``(bin, frame)``
-        Frames of one channel.
-    spec : Stft
-        Its transform.
-    made : Tables
-        From :func:`tables`.
-
-    Returns
-    -------
-    array, shape ``(n_fft + hop_length (frame - 1),)``, float64
-    """
-    if not made.is_compiled:
-        return overlap_add_numpy(spectrum, spec.hop_length, made.window)
-    out = np.zeros(spec.n_fft + spec.hop_length * (spectrum.shape[1] - 1))
-    _overlap_add(spectrum, spec.hop_length, made, out)
+    out = np.empty((len(shape) // 2 + 1, frames), np.complex128)
+    for t in range(0, frames, LANES):  # frames overlap: windowed all at once, they would take many times the waveform
+        out[:, t : t + LANES] = np.fft.rfft(views[t : t + LANES] * shape, axis=-1).T
     return out
 
 
 def overlap_add_numpy(spectrum: Complex128, hop_length: int, shape: Float64) -> Float64:
-    """The NumPy twin of the compiled inverse."""
+    """Sum of the windowed inverse transforms, ``y[t hop + n] += w[n] irfft(X[:, t])[n]``, padding included."""
     frames = np.fft.irfft(spectrum, n=len(shape), axis=0).T * shape
     out = np.zeros(len(shape) + hop_length * (len(frames) - 1))
     for t, frame in enumerate(frames):
@@ -335,45 +313,13 @@ def _stft(waveform, hop, made, out):
 
 
 @compiled
-def _overlap_add(spectrum, hop, made, out):
-    """Inverse transforms sixteen side by side: the forward one with real and imaginary parts exchanged."""
-    frames = spectrum.shape[1]
-    re, im = aligned(2, len(made.roots) * LANES)
-    for first in range(0, frames, LANES):
-        count = min(LANES, frames - first)
-        _pack(spectrum, first, count, made.half_roots, re, im)
-        transform(im, re, made.roots)
-        add_frames(re, im, first, count, hop, made, out)
-
-
-@compiled
-def _pack(spectrum, first, count, half_roots, zr, zi):
-    """Half spectra to those of even samples plus ``i`` times odd ones."""
-    half = spectrum.shape[0] - 1
-    for k in range(half // 2 + 1):
-        mirror = half - k
-        near, far = k * LANES, mirror % half * LANES
-        root = half_roots[k].conjugate()
-        for v in range(LANES):
-            t = first + min(v, count - 1)
-            low, high = spectrum[k, t], spectrum[mirror, t].conjugate()
-            if k == 0:
-                low, high = complex(low.real, 0.0), complex(high.real, 0.0)
-            even, odd = 0.5 * (low + high), 0.5 * (low - high) * root
-            zr[near + v], zi[near + v] = even.real - odd.imag, even.imag + odd.real
-            if k and mirror != k:
-                zr[far + v], zi[far + v] = even.real + odd.imag, odd.real - even.imag
-
-
-@compiled
 def add_frames(zr, zi, first, count, hop, made, out):
     """Add windowed frames, even samples in ``zr`` and odd ones in ``zi``, in the transform's order, to ``out``."""
     half, shape = len(made.order), made.window
-    tile, scale = min(TILE, half), 1.0 / half
+    scale = 1.0 / half
     for v in range(count):
         start = (first + v) * hop
-        for j0 in range(0, half, tile):
-            for j in range(j0, j0 + tile):
-                at = made.order[j] * LANES + v
-                out[start + 2 * j] += zr[at] * shape[2 * j] * scale
-                out[start + 2 * j + 1] += zi[at] * shape[2 * j + 1] * scale
+        for j in range(half):
+            at = made.order[j] * LANES + v
+            out[start + 2 * j] += zr[at] * shape[2 * j] * scale
+            out[start + 2 * j + 1] += zi[at] * shape[2 * j + 1] * scale

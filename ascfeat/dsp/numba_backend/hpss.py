@@ -21,7 +21,7 @@ from ascfeat.dsp.numba_backend.fourier import (
     add_frames,
     block,
     compiled,
-    overlap_add,
+    overlap_add_numpy,
     scratch,
     stft,
     tables,
@@ -34,10 +34,10 @@ from ascfeat.dsp.specs import HpssMfccSpec, Stft
 def hpss_mfcc(spec: HpssMfccSpec, device: str) -> Transform:
     """MFCCs of both components, ``(clip, channel, samples) -> (clip, channel, 2, n_mfcc, frames)``."""
     separation, made = tables(spec.separation), tables(spec.mfcc.stft)
-    filters = bands(spec.mfcc.bank)
+    filters, weight = bands(spec.mfcc.bank), window_sum(spec.separation, separation)
 
     def one(waveform: Samples) -> Values:
-        both = components(waveform, spec, separation)
+        both = components(waveform, spec, separation, weight)
         power = mel_energies(both.reshape(-1, both.shape[-1]), replace(spec.mfcc.stft, mid=False), made, filters, 2)
         values = cepstrum(power, spec.mfcc)
         return values.reshape(*both.shape[:2], *values.shape[1:])
@@ -45,7 +45,7 @@ def hpss_mfcc(spec: HpssMfccSpec, device: str) -> Transform:
     return per_clip(one)
 
 
-def components(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> Float64:
+def components(waveform: Samples, spec: HpssMfccSpec, made: Tables, weight: Float64) -> Float64:
     """Harmonic and percussive audio of one clip.
 
     ``h = istft(X M)``, ``p = x - h``, with ``M = H^power / (H^power + P^power)`` from the running medians ``H`` over
@@ -59,6 +59,8 @@ def components(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> Float64:
         Its separation; ``mid`` adds the mean of two channels as a third.
     made : Tables
         Of the separation's transform.
+    weight : array
+        Its :func:`window_sum`.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def components(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> Float64:
     if stft_spec.mid:
         np.multiply(out[0, 1] + out[1, 1], 0.5, out=out[2, 1])
     sums = harmonic_sums(waveform, spec, made)[:, stft_spec.n_fft // 2 :][:, :samples]
-    np.divide(sums, window_sum(stft_spec, made)[stft_spec.n_fft // 2 :][:samples], out=out[:, 0])
+    np.divide(sums, weight[stft_spec.n_fft // 2 :][:samples], out=out[:, 0])
     out[:, 1] -= out[:, 0]
     return out
 
@@ -105,14 +107,14 @@ def harmonic_sums(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> Float6
 def harmonic_sums_numpy(spectra: Complex128, spec: HpssMfccSpec, made: Tables) -> Float64:
     """The NumPy twin, from spectra ``(channel, bin, frame)``."""
     masked = [x * harmonic_mask(np.abs(x), spec.kernel, spec.power) for x in spectra]
-    return np.stack([overlap_add(x, spec.separation, made) for x in masked])
+    return np.stack([overlap_add_numpy(x, spec.separation.hop_length, made.window) for x in masked])
 
 
 def harmonic_mask(magnitude: Float64, kernel: int, power: float) -> Float64:
     """Share of each bin that is harmonic, ``(bin, frame)``."""
     steady, broad = running_median(magnitude.T, kernel).T, running_median(magnitude, kernel)
     larger = np.maximum(steady, broad)
-    silent = larger < np.finfo(np.float64).tiny
+    silent = larger < TINY
     larger[silent] = 1.0
     harmonic, percussive = (steady / larger) ** power, (broad / larger) ** power
     return np.where(silent, 0.5, harmonic / np.where(silent, 1.0, harmonic + percussive))

@@ -14,11 +14,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from ascfeat.dsp.numba_backend.fourier import LANES
+
 Values = npt.NDArray[Any]
 """float32 or float64, no NaN."""
 
-LANES = 16
-"""Columns side by side: those of :mod:`ascfeat.dsp.numba_backend.fourier`, whose blocks are medianed as they lie."""
 TREE = 31
 """The window that the tree is made for."""
 SHARED = 16

@@ -7,7 +7,7 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from ascfeat.store.chunks import is_whole, write_chunk, write_shard
+from ascfeat.store.chunks import is_whole_chunk, is_whole_shard, write_chunk, write_shard
 
 
 def features(path: Path, *, clips: int = 5, shape: tuple[int, ...] = (1, 3, 4)) -> zarr.Array:
@@ -33,7 +33,7 @@ def test_zarr_reads_a_shard(tmp_path: Path, clips: int) -> None:
 
 def test_our_check_reads_a_shard_of_zarrs(tmp_path: Path) -> None:
     features(tmp_path)[:5] = values()
-    assert is_whole(tmp_path / "c/0/0/0/0", 5, 5)
+    assert is_whole_shard(tmp_path / "c/0/0/0/0", 5, 5)
 
 
 def test_a_chunk_is_to_the_byte_that_of_zarr(tmp_path: Path) -> None:
@@ -42,6 +42,10 @@ def test_a_chunk_is_to_the_byte_that_of_zarr(tmp_path: Path) -> None:
     array[:5] = x
     write_chunk(tmp_path / "c/1/0", x)
     assert (tmp_path / "c/0/0").read_bytes() == (tmp_path / "c/1/0").read_bytes()
+    assert is_whole_chunk(tmp_path / "c/1/0")
+    (tmp_path / "c/1/0").write_bytes((tmp_path / "c/1/0").read_bytes()[:-1])
+    assert not is_whole_chunk(tmp_path / "c/1/0")
+    assert not is_whole_chunk(tmp_path / "c/2/0")
 
 
 def test_big_endian_values_are_turned(tmp_path: Path) -> None:
@@ -54,18 +58,18 @@ def test_every_flipped_bit_and_every_missing_end_is_seen(tmp_path: Path) -> None
     shard = tmp_path / "shard"
     write_shard(shard, [v[None] for v in values(2)], 3)
     whole = shard.read_bytes()
-    assert is_whole(shard, 2, 3)
+    assert is_whole_shard(shard, 2, 3)
     for at in range(len(whole)):
         shard.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
-        assert not is_whole(shard, 2, 3), at
+        assert not is_whole_shard(shard, 2, 3), at
         shard.write_bytes(whole[:at])
-        assert not is_whole(shard, 2, 3), at
+        assert not is_whole_shard(shard, 2, 3), at
 
 
 def test_a_chunk_that_is_not_in_the_shard_is_seen(tmp_path: Path) -> None:
     write_shard(tmp_path / "shard", [v[None] for v in values(2)], 3)
-    assert not is_whole(tmp_path / "shard", 3, 3)
-    assert not is_whole(tmp_path / "none", 1, 3)
+    assert not is_whole_shard(tmp_path / "shard", 3, 3)
+    assert not is_whole_shard(tmp_path / "none", 1, 3)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ascfeat.dsp.numba_backend.fourier import LANES, overlap_add, overlap_add_numpy, stft, stft_numpy, tables
+from ascfeat.dsp.numba_backend.fourier import LANES, overlap_add_numpy, stft, stft_numpy, tables
 from ascfeat.dsp.specs import Stft
 
 LENGTHS = [
@@ -25,7 +25,7 @@ def spec_of(n_fft: int, hop: int, samples: int, *, mid: bool = False, win_length
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("n_fft", "hop"), [*LENGTHS, (1500, 500), (16384, 8192)])
+@pytest.mark.parametrize(("n_fft", "hop"), [*LENGTHS, (36, 9), (480, 160), (1500, 500), (1920, 480), (16384, 8192)])
 def test_forward_equals_its_twin(n_fft: int, hop: int, dtype) -> None:
     for samples in (n_fft // 2 + 1, 3 * n_fft + 5, (LANES - 1) * hop + n_fft, LANES * hop + n_fft):
         spec = spec_of(n_fft, hop, samples)
@@ -36,20 +36,11 @@ def test_forward_equals_its_twin(n_fft: int, hop: int, dtype) -> None:
         assert np.abs(found[0] - expected).max() <= 1e-14 * np.abs(expected).max() * np.log2(n_fft), samples
 
 
-@pytest.mark.parametrize(("n_fft", "hop"), [*LENGTHS[:7], (2048, 512), (4096, 512), (8192, 512), (1500, 500)])
-def test_inverse_equals_its_twin(n_fft: int, hop: int) -> None:
-    spec, rng = spec_of(n_fft, hop, 40 * hop), np.random.default_rng(1)
-    spectrum = rng.standard_normal((spec.bins, 41)) + 1j * rng.standard_normal((spec.bins, 41))
-    found, made = overlap_add(spectrum, spec, tables(spec)), tables(spec)
-    expected = overlap_add_numpy(spectrum, hop, made.window)
-    assert np.abs(found - expected).max() <= 1e-14 * np.abs(expected).max() * np.log2(n_fft)
-
-
 def test_inverse_undoes_forward() -> None:
     """Windowed twice and divided by the sum of squared windows, a signal comes back."""
     samples, spec = 8_000, spec_of(512, 128, 8_000)
     x, made = np.random.default_rng(2).standard_normal((1, samples)), tables(spec)
-    again = overlap_add(stft(x, spec, made)[0], spec, made)
+    again = overlap_add_numpy(stft(x, spec, made)[0], spec.hop_length, made.window)
     weight = np.zeros_like(again)
     for t in range(spec.frames):
         weight[t * 128 : t * 128 + 512] += made.window**2
