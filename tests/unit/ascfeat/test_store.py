@@ -13,7 +13,7 @@ from ascfeat.extract import extract, run
 from ascfeat.jobs import prepare
 from ascfeat.lock import exclusive
 from ascfeat.recipes import complete
-from ascfeat.store import Store, Writer, create, find_stores, open_store, store_path
+from ascfeat.store import Store, Writer, create, find_stores, open_store, row, store_path
 from ascschemas.problems import StoreError
 from ascschemas.recipe import FeatureRecipe
 
@@ -159,6 +159,36 @@ def test_a_unit_that_reads_back_differently_is_not_sealed(dataset, recipe, tmp_p
         run(tree, manifest, [again], device="cpu")
     run(tree, manifest, prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu"), device="cpu")
     assert {p: p.read_bytes() for p in job.path.rglob("*") if p.is_file()} == whole
+
+
+@pytest.mark.parametrize("lost", ["mean/c/1/0/0", "variance/c/2/0/0"])
+def test_lost_statistics_keep_a_store_from_being_sealed(dataset, recipe, tmp_path, lost) -> None:
+    tree, manifest = dataset
+    (job,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    run(tree, manifest, [job], device="cpu")
+    whole = {p: p.read_bytes() for p in job.path.rglob("*") if p.is_file()}
+    Writer(job.path).reopen([0])
+    (job.path / lost).unlink()
+    again = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    with pytest.raises(StoreError, match="1 of 3 units do not read back"):
+        run(tree, manifest, again, device="cpu")
+    run(tree, manifest, prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu"), device="cpu")
+    assert {p: p.read_bytes() for p in job.path.rglob("*") if p.is_file()} == whole
+
+
+@pytest.mark.parametrize(("change", "found"), [
+    (lambda v: v.astype(np.float64), r"float64 \(1, 16, 63\)"),
+    (lambda v: v[..., :-1], r"float32 \(1, 16, 62\)"),
+])  # fmt: skip
+def test_values_of_another_form_are_never_written(dataset, recipe, tmp_path, monkeypatch, change, found) -> None:
+    """What a plug-in's mistake would be; written, such bytes would read as other numbers."""
+    tree, manifest = dataset
+    made = row
+    monkeypatch.setattr("ascfeat.extract.row", lambda record, values, layout: made(record, change(values), layout))
+    (job,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    with pytest.raises(StoreError, match=rf"float32 \(1, 16, 63\) +found {found}"):
+        run(tree, manifest, [job], device="cpu")
+    assert not list(job.path.glob("features/c/*"))
 
 
 def test_stores_are_found_by_recipe(store: Store, tmp_path: Path) -> None:
