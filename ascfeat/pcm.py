@@ -1,0 +1,66 @@
+"""Samples of uncompressed WAV files: to the bit those of libsndfile, in a tenth of its time.
+
+libsndfile took 5 ns a sample of 24 bits, a quarter of an extraction of log-mels, and would bound one on a GPU.
+Everything else about a file is still libsndfile's to say, and so is every other kind of file.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+WIDTHS = {"PCM_16": 2, "PCM_24": 3}
+"""libsndfile's names of the number formats that are read here -> bytes of a sample."""
+
+
+def samples(data: bytes, start: int, width: int, channels: int, frames: int) -> Samples:
+    """Interleaved little-endian integers as ``(channel, frame)``, float32, full scale at 1.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file.
+    start : int
+        Where its samples begin.
+    width : int
+        Bytes of a sample, 2 or 3; float32 holds either exactly.
+    channels, frames : int
+        How many samples there are.
+    """
+    out = np.empty((channels, frames), np.float32)
+    raw = np.frombuffer(data, np.uint8, channels * frames * width, start)
+    (_from_16_bits if width == 2 else _from_24_bits)(raw, out)
+    return out
+
+
+def samples_numpy(data: bytes, start: int, width: int, channels: int, frames: int) -> Samples:
+    """The NumPy twin: the bytes of a sample at the upper end of a 32-bit integer."""
+    raw = np.frombuffer(data, np.uint8, channels * frames * width, start).reshape(-1, width)
+    words = np.zeros((len(raw), 4), np.uint8)
+    words[:, 4 - width :] = raw
+    scaled = words.view("<i4")[:, 0] * 2.0**-31
+    return np.ascontiguousarray(scaled.reshape(frames, channels).T, dtype=np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _from_24_bits(raw, out):  # pragma: no cover
+    channels, frames = out.shape
+    for c in range(channels):
+        for i in range(frames):
+            j = 3 * (i * channels + c)
+            low, middle, high = np.uint32(raw[j]), np.uint32(raw[j + 1]), np.uint32(raw[j + 2])
+            word = (low << np.uint32(8)) | (middle << np.uint32(16)) | (high << np.uint32(24))
+            out[c, i] = np.float32(np.int32(word)) * np.float32(2.0**-31)
+
+
+@numba.njit(cache=True, nogil=True)
+def _from_16_bits(raw, out):  # pragma: no cover
+    channels, frames = out.shape
+    for c in range(channels):
+        for i in range(frames):
+            j = 2 * (i * channels + c)
+            word = np.uint16(raw[j]) | (np.uint16(raw[j + 1]) << np.uint16(8))
+            out[c, i] = np.float32(np.int16(word)) * np.float32(2.0**-15)
