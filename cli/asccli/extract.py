@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from asccli.memory import leave_imports_alone
 from asccli.output import console, duration, err_console, progress_reporter, size, table
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def extract(
         free = check_space(todo)
         seconds = work.forecast_seconds(tree, manifest, todo, device=device, threads=threads)
         _say(f"forecast: {_needed(todo)} of {size(free)} free, about {duration(seconds)} on {threads} threads")
+    leave_imports_alone()
     with progress_reporter(len({i for j in todo for i in j.clips})) as report:
         outcomes = work.run(tree, manifest, jobs, device=device, threads=threads, progress=report)
     for outcome in outcomes:

@@ -28,3 +28,13 @@ def test_freed_buffers_are_used_again() -> None:
         for how in ("keep", "plain")
     )
     assert kept < plain / 10
+
+
+def test_what_is_imported_is_not_searched_for_garbage() -> None:
+    program = (
+        "import gc, pydantic, asccli.memory as m; before = len(gc.get_objects()); m.leave_imports_alone();"
+        "print(before, gc.get_freeze_count(), len(gc.get_objects()))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, frozen, seen = map(int, run.stdout.split())
+    assert frozen > before / 2 > 10 * seen
