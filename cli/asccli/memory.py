@@ -1,4 +1,4 @@
-"""How this process keeps its memory: freed buffers are used again, and imported modules are not searched for garbage."""
+"""How this process keeps its memory: freed buffers are used again, imported modules not searched for garbage."""
 
 from __future__ import annotations
 
