@@ -36,6 +36,8 @@ TOLERANCE = 1e-5
 """Largest relative difference of a backend that computes in full float32 (2e-6 measured); TF32 gives 4e-5 and more."""
 WRONG = 1e-2
 """Relative difference of a store that is not sealed: no rounding gets there."""
+SILENT = 1e-15
+"""Values whose root mean square is below it are silence: rounding there is no difference."""
 RELATED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cqt": {"librosa's recursive algorithm": {"algorithm": "recursive"}},
 }
@@ -181,7 +183,7 @@ def apart(stored: Values, expected: Values) -> Apart:
         max=float(largest),
         p99=float(p99),
         mean=float(difference.mean()),
-        relative=float(p99 / rms if rms else p99),
+        relative=float(p99 / max(rms, SILENT)),
         relative_max=float(largest / np.abs(y).max() if rms else largest),
         correlation=_correlation(x, y, float(rms)),
     )

@@ -78,10 +78,11 @@ def _images(values: Values, layout: Layout) -> Figure:
 
 def _range(values: Values, rows: Axis) -> tuple[float, float]:
     """What the colours span: everything; of cepstra all but few values, and not the zeroth, which is the level."""
-    if rows.name != "coefficient":
-        return float(values.min()), float(values.max())
-    low, high = np.percentile(values[..., 1:, :] if rows.size > 1 else values, (0.5, 99.5))
-    return float(low), float(high)
+    low, high = values.min(), values.max()
+    if rows.name == "coefficient":
+        low, high = np.percentile(values[..., 1:, :] if rows.size > 1 else values, (0.5, 99.5))
+    flat = low == high  # without a span, every panel would choose colours of its own
+    return float(low) - flat, float(high) + flat
 
 
 def _curves(values: Values, layout: Layout) -> Figure:

@@ -20,10 +20,15 @@ from ascfeat.dsp.torch_backend import features, hpss
 from ascfeat.dsp.torch_backend.arithmetic import per_clip
 from ascfeat.dsp.torch_backend.cqt import levels
 from ascfeat.dsp.torch_backend.fourier import with_mid
+from ascschemas.problems import RecipeError
 
 with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nnAudio warns of its own escape sequences
     from nnAudio.features import STFT, CQT1992v2
+
+
+LONGEST = 8192
+"""Longest STFT that is convolved, in samples: its weights take a gigabyte."""
 
 
 def log_mel(spec: LogMelSpec, device: str) -> Transform:
@@ -96,6 +101,11 @@ def conv_stft(spec: Stft, device: str) -> Callable[[Tensor], Tensor]:
     In float64 and with kernels of our own in the place of nnAudio's float32 ones, which are off by 1e-5 to 1e-3 in
     bands that lie 40 to 80 dB below their neighbours.
     """
+    if spec.n_fft > LONGEST:
+        raise RecipeError(
+            f"nnAudio convolves with n_fft squared weights: {spec.n_fft**2 * 8 / 1e9:.0f} GB for n_fft {spec.n_fft}.",
+            todo=f"Use --backend torch, or an n_fft of at most {LONGEST}.",
+        )
     with silence():
         layer = STFT(
             n_fft=spec.n_fft,

@@ -66,7 +66,7 @@ def representation(parameters: Parameters) -> Representation:
         raise refusal(
             error,
             what=f"The parameters of representation {parameters.kind!r} cannot be meant.",
-            todo="Correct them in the recipe; `ascfeat recipes show logmel256` prints a whole one.",
+            todo="Correct them in the recipe; `ascfeat recipes show` prints a whole one of any kind.",
             known=[f"representation.{name}" for name in cls.model_fields],
             prefix="representation.",
         ) from error

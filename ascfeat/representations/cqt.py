@@ -18,6 +18,9 @@ from ascschemas.layout import Axis, Layout
 from ascschemas.problems import Difference
 from ascschemas.units import Hertz, Size
 
+SHORTEST = 2
+"""Samples of the shortest filter: a Hann window of one sample is zero."""
+
 
 class Cqt(Frozen):
     """``|X[k, t]| = |sum_n x[n] conj(w_k[n - t hop])|``: filters of constant quality, evenly spaced in pitch.
@@ -44,7 +47,7 @@ class Cqt(Frozen):
     """Sample rate in Hz that filters are designed for; the waveform's where absent (huang2019: 44100 over 48 kHz)."""
     output: Literal["decibels", "magnitude"] = "decibels"
     """``decibels`` of the squared magnitude, or the ``magnitude`` itself."""
-    amin: Annotated[float, Field(gt=0)] = 1e-10
+    amin: Annotated[float, Field(gt=0, le=1)] = 1e-10
     """Least squared magnitude whose decibels are taken."""
     top_db: Annotated[float, Field(gt=0)] | None = 80.0
     """Decibels kept under the loudest value of a channel's clip; all where null."""
@@ -82,6 +85,9 @@ class Cqt(Frozen):
         if (edge := upper_edge(spec)) > spec.rate / 2:
             expected = f"the highest filter to end under {spec.rate / 2:g} Hz, half of the filters' rate"
             yield Difference(field="n_bins", expected=expected, found=f"{edge:.6g} Hz")
+        if (shortest := lengths(spec)[-1]) < SHORTEST:
+            expected = f"filters of {SHORTEST} samples or more"
+            yield Difference(field="filter_scale", expected=expected, found=f"{shortest:.3g} samples")
         if (longest := lengths(spec)[0]) > audio.frames:
             expected = f"filters of at most the waveform's {audio.frames} samples"
             yield Difference(field="fmin", expected=expected, found=f"{longest:.1f} samples")

@@ -19,7 +19,7 @@ class Cepstrum(MelBands):
 
     n_mfcc: Annotated[int, Field(ge=1, le=4096)]
     """Coefficients kept, from the zeroth."""
-    amin: Annotated[float, Field(ge=1e-37)] = 1e-10
+    amin: Annotated[float, Field(ge=1e-37, le=1)] = 1e-10
     """Least power whose decibels are taken."""
     top_db: Annotated[float, Field(gt=0)] | None = 80.0
     """Decibels kept under the loudest band of a channel's clip; all where null."""

@@ -76,7 +76,8 @@ def extract(
     if todo:
         free = check_space(todo)
         seconds = work.forecast_seconds(tree, manifest, todo, device=device, threads=threads)
-        _say(f"forecast: {_needed(todo)} of {size(free)} free, about {duration(seconds)} on {threads} threads")
+        takes = f"about {duration(seconds)} on {threads} threads, then the seal"
+        _say(f"forecast: {_needed(todo)} of {size(free)} free, {takes}")
     leave_imports_alone()
     with progress_reporter(len({i for j in todo for i in j.clips})) as report:
         outcomes = work.run(tree, manifest, jobs, device=device, threads=threads, progress=report)
@@ -92,6 +93,12 @@ def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
         _say(f"note: {note}")
     for job in jobs:
         _say(f"{job.path}: {_intent(job)}")
+        if job.header.recipe.representation.values().get("channels") == "left_right_mid" and _is_mono(job):
+            _say(f"note: {job.header.recipe.name} asks for left, right and mid, and there is one channel")
+
+
+def _is_mono(job: Job) -> bool:
+    return job.header.layout.axes[0].size == 1
 
 
 def _intent(job: Job) -> str:

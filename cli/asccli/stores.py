@@ -137,7 +137,9 @@ def _certificate(store: Store) -> Iterator[str]:
         assert certificate is not None
         made = f"{len(certificate.clips)} clips on {certificate.device}, TF32 {certificate.tf32}"
         bound = "" if c.tolerance is None else f", {'within' if c.holds else 'BEYOND'} {c.tolerance:g}"
-        yield f"max {c.max:g}, p99 {c.p99:g}, relative {c.relative:g}{bound}, from {c.against}; {made}"
+        informs = ", for information" if c.tolerance is None else ""
+        apart = f"p99 {c.p99:g}, max {c.max:g} in its unit"
+        yield f"relative difference {c.relative:g}{bound}, from {c.against}{informs}; {apart}; {made}"
 
 
 def _patches(store: Store) -> str:

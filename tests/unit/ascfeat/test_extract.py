@@ -132,14 +132,29 @@ def test_every_bad_recording_is_named_and_every_good_one_kept(dataset: Dataset, 
     assert fill((tree, larger), [recipe], tmp_path)[0].computed == 0, "excluded clips are done, too"
 
 
-def test_features_beyond_float32_exclude_their_recording(dataset: Dataset, recipe, tmp_path: Path) -> None:
-    tree, _ = dataset
-    soundfile.write(tree.root / "audio/09.wav", np.full(8000, 1e38), 8000, subtype="FLOAT")
-    spectrum = {"kind": "mean_spectrum", "n_fft": 256, "hop_length": 128}
-    linear = complete(recipe.model_copy(update={"representation": Parameters.model_validate(spectrum)}), "linear")
-    assert {c: r.excluded for c, r in fill(dataset, [linear], tmp_path)[0].excluded.items()} == {
-        "audio/09.wav": "non-finite"
-    }
+@pytest.mark.parametrize("backend", ["numba", "torch", "nnaudio", "librosa"])
+@pytest.mark.parametrize("kind", ["log_mel", "cqt", "mean_spectrum"])
+def test_levels_that_no_recording_has_exclude_it_on_every_backend(stereo, tmp_path: Path, kind, backend) -> None:
+    tree, manifest = stereo
+    for name, level in (("audio/5.wav", 1e38), ("audio/6.wav", 2e9), ("audio/4.wav", 9e8), ("audio/3.wav", 1e-30)):
+        noise = np.random.default_rng(1).uniform(-1, 1, (8000, 2))
+        soundfile.write(tree.root / name, noise / np.abs(noise).max() * level, 8000, subtype="FLOAT")
+    made = {"name": "loud", "decode": {"channels": "native"}, "representation": {"kind": kind, **SMALL[kind]}}
+    recipe = complete(FeatureRecipe.model_validate(made), "loud")
+    jobs = prepare(tree, manifest, [recipe], tmp_path, device="cpu", backend=backend)
+    (outcome,) = run(tree, manifest, jobs, device="cpu")
+    assert {c: r.excluded for c, r in outcome.excluded.items()} == {"audio/5.wav": "nan", "audio/6.wav": "nan"}
+    assert open_store(outcome.path).seal.certificate.holds
+
+
+def test_features_that_are_not_finite_exclude_their_recording(dataset, recipe, tmp_path: Path, monkeypatch) -> None:
+    from ascfeat.work import Target
+
+    features = Target._of_clip
+    broken = lambda self, clip, x: features(self, clip, x) * (np.inf if clip == "audio/09.wav" else 1)  # noqa: E731
+    monkeypatch.setattr(Target, "_of_clip", broken)
+    found = fill(dataset, [recipe], tmp_path)[0].excluded
+    assert {c: r.excluded for c, r in found.items()} == {"audio/09.wav": "non-finite"}
 
 
 def test_librosas_own_cqt_is_another_recipe(dataset: Dataset, recipe, tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ CASES = {
         "kind: cqt, hop_length: 256, n_bins: 96, fmin: 55",
         r"n_bins .*to end under 8000 Hz.* +found [\d.]+e?\+?\d* Hz",
     ),
+    "a CQT whose filters have no length": (
+        "kind: cqt, hop_length: 64, n_bins: 1, fmin: 1000, bins_per_octave: 1, filter_scale: 0.05",
+        r"filter_scale .*filters of 2 samples or more +found [\d.]+ samples",
+    ),
+    "decibels of nothing": (f"kind: mfcc, n_mfcc: 13, amin: 1000, {MEL}", r"amin .*found 1000"),
     "a CQT whose filters outlast the clip": (
         "kind: cqt, hop_length: 256, n_bins: 12, fmin: 8",
         r"fmin .*at most the waveform's 16000 samples +found [\d.]+ samples",
