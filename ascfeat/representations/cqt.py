@@ -70,13 +70,18 @@ class Cqt(Frozen):
         centres = frequencies(spec) * (audio.sample_rate / spec.rate)
         step = self.hop_length / audio.sample_rate
         return Layout(
-            quantity="constant-Q magnitude" + (" in dB" if self.output == "decibels" else ""),
+            quantity=self._quantity(),
             axes=(
                 channel_axis(self.channels, audio),
                 Axis(name="frequency", size=self.n_bins, unit="Hz", values=tuple(float(f) for f in centres)),
                 Axis(name="time", size=spec.frames, unit="s", step=step),
             ),
         )
+
+    def _quantity(self) -> str:
+        """What the values are; librosa's own transform says so wherever a store is shown."""
+        unit = " in dB" if self.output == "decibels" else ""
+        return f"constant-Q magnitude{unit}{', recursive' if self.algorithm == 'recursive' else ''}"
 
     def problems(self, audio: AudioFormat) -> Iterator[Difference]:
         """What keeps the transform from being computed from such waveforms."""

@@ -165,6 +165,8 @@ def test_librosas_own_cqt_is_another_recipe(dataset: Dataset, recipe, tmp_path: 
     made = {b: prepare(tree, manifest, [cqt], tmp_path, device="cpu", backend=b)[0].header for b in ("auto", "librosa")}
     assert (made["auto"].backend, made["librosa"].backend) == ("numba-cpu", "librosa-cpu")
     assert made["auto"].recipe_fingerprint == cqt.fingerprint != made["librosa"].recipe_fingerprint
+    said = made["auto"].layout.quantity, made["librosa"].layout.quantity
+    assert said == ("constant-Q magnitude", "constant-Q magnitude, recursive")
     again = prepare(tree, manifest, [made["librosa"].recipe], tmp_path, device="cpu")[0].header
     assert again.backend == "librosa-cpu", "a recipe that says recursive finds the backend that computes it"
     with pytest.raises(RecipeError, match="librosa"):
