@@ -22,8 +22,16 @@ from ascfeat.dsp.torch_backend.cqt import levels
 from ascfeat.dsp.torch_backend.fourier import with_mid
 from ascschemas.problems import RecipeError
 
-with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # nnAudio warns of its own escape sequences
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep nnAudio from printing and warning of what nobody can act on; never in threads: it acts on the process."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+with silence():  # nnAudio warns of its own escape sequences
     from nnAudio.features import STFT, CQT1992v2
 
 
@@ -141,11 +149,3 @@ def conv_stft(spec: Stft, device: str) -> Callable[[Tensor], Tensor]:
 def _as_expected(what: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if found != expected:
         raise RuntimeError(f"nnAudio has {what} of shape {found} where {expected} was expected")
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep nnAudio from printing and warning of what nobody can act on; for building only, as it is not for threads."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -24,10 +24,9 @@ Complex128 = npt.NDArray[np.complex128]
 
 LANES = 16
 """Frames transformed side by side: two vectors of eight float64, and few enough that a block stays in the cache."""
+
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 """Compiled at the first call and kept on disk. No reassociation: a sum has one order on every machine."""
-
-
 LONGEST = 8192
 """Longest compiled transform, in samples."""
 
