@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from ascschemas.problems import StoreError
 
@@ -151,29 +152,36 @@ class Folder(Place):
     def __hash__(self) -> int:
         return hash(self.absolute)
 
+    @override
     def __truediv__(self, key: str) -> Folder:
         return Folder(self.path / key)
 
     @property
+    @override
     def absolute(self) -> str:
         return str(self.path.resolve())
 
     @property
+    @override
     def name(self) -> str:
         return self.path.name
 
     @property
+    @override
     def parent(self) -> Folder:
         return Folder(self.path.parent)
 
+    @override
     def read(self, key: str) -> bytes:
         return self._at(key).read_bytes()
 
+    @override
     def tail(self, key: str, count: int) -> bytes:
         with self._at(key).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             return os.pread(file.fileno(), count, max(0, size - count))
 
+    @override
     def spans(self, key: str, spans: Sequence[Span], out: Sequence[Bytes]) -> None:
         handle = os.open(self._at(key), os.O_RDONLY)
         try:
@@ -182,24 +190,29 @@ class Folder(Place):
         finally:
             os.close(handle)
 
+    @override
     def size(self, key: str) -> int:
         status = self._at(key).stat()
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(f"{key} in {self} is no file")
         return status.st_size
 
+    @override
     def modified(self, key: str) -> float:
         return self._at(key).stat().st_mtime
 
+    @override
     def files(self, key: str = "") -> Iterator[str]:
         found = (p for p in self._at(key).rglob("*") if p.is_file() and not p.name.endswith(PARTIAL))
         yield from sorted(p.relative_to(self.path).as_posix() for p in found)
 
+    @override
     def folders(self) -> list[str]:
         if not self.path.is_dir():
             return []
         return sorted(p.name for p in self.path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
+    @override
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
         path = self._at(key)
         self._make(path.parent)
@@ -217,6 +230,7 @@ class Folder(Place):
             raise
         sync(path.parent)
 
+    @override
     def create(self, key: str, data: bytes) -> bool:
         path = self._at(key)
         self._make(path.parent)
@@ -235,12 +249,14 @@ class Folder(Place):
         sync(path.parent)
         return True
 
+    @override
     def remove(self, key: str) -> None:
         path = self._at(key)
         if path.exists():
             path.unlink(missing_ok=True)
             sync(path.parent)
 
+    @override
     def adopt(self, folder: Path, last: str) -> bool:
         self._make(self.path.parent)
         for file in (*folder.rglob("*"), folder):
@@ -255,6 +271,7 @@ class Folder(Place):
         sync(self.path.parent)
         return True
 
+    @override
     def clear(self) -> None:
         if not self.path.exists():
             return
@@ -262,16 +279,19 @@ class Folder(Place):
         self.path.rename(gone / self.name)  # at once: a reader never finds half of it
         shutil.rmtree(gone)
 
+    @override
     def sweep(self) -> None:
         for leftover in self.path.parent.glob(f".{self.name}.*{PARTIAL}"):
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.path.rglob(f"*{PARTIAL}"):
             leftover.unlink(missing_ok=True)
 
+    @override
     def free(self) -> int | None:
         there = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
         return shutil.disk_usage(there).free
 
+    @override
     def zarr(self) -> Any:
         return self.path
 
