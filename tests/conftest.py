@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import settings
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the tests themselves run in parallel
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["ASC_CACHE"] = tempfile.mkdtemp(prefix="ascfeat-tests-")  # digests of recordings are not a person's own
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
