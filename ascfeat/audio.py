@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import soxr
 
 from ascfeat.datasets.tree import Tree
 from ascschemas.dataset import AudioFormat
-from ascschemas.problems import AudioError, DatasetError, Difference
+from ascschemas.problems import AudioError, DatasetError, Difference, RecipeError
 from ascschemas.recipe import Decode
 
 Samples = npt.NDArray[np.float32]
@@ -30,6 +30,20 @@ UNDECODABLE = (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowErro
 """What soundfile raises for bytes that are not audio, whatever they claim to be."""
 LOUDEST = 1e9
 """Largest sample of a recording, where full scale is 1: beyond it float32 cannot hold every energy."""
+INTEGERS: dict[str, Literal[16, 24]] = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "PCM_24": 24}
+"""libsndfile's names of number formats that hold integers, and the bits that hold them here."""
+MOST_SAMPLES = 1 << 29
+"""Most samples of a recording or waveform, all channels together: 2 GiB in float32, 93 minutes of stereo at 48 kHz."""
+MOST_CHANNELS = 256
+"""Most channels of a recording: beyond every microphone array, and a sign that a header is damaged."""
+FREE_SAMPLES = 1 << 24
+"""Samples that any file may decode to, however small it is: six minutes of silence at 48 kHz are 20 kB of FLAC."""
+UNPACKS = 400
+"""Bytes of float32 to which a byte of a longer recording may decode; Opus at 6 kbit/s reaches 256."""
+RATES = range(100, 3_072_001)
+"""Sample rates in Hz that a recording may have; outside, its header is damaged."""
+WAV_CHUNKS = 10_000
+"""Most chunks that are looked through for a WAV file's samples."""
 RESAMPLER_QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ"}
 
 
@@ -97,6 +111,8 @@ def decode(data: bytes, clip: str) -> Recording:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             frames, rate = file.frames, file.samplerate
+            if absurd := _absurd(file, len(data)):
+                raise AudioError("unreadable", f"{clip} cannot be meant: {absurd}.", todo="Restore the file.")
             samples = _samples(data, file)
     except UNDECODABLE as error:
         why = getattr(error, "error_string", type(error).__name__)  # without the address of a buffer: it is stored
@@ -131,6 +147,8 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
 
     Raises
     ------
+    RecipeError
+        As ``waveform_format`` does.
     AudioError
         With reason ``wrong-rate``, ``wrong-channels`` or ``wrong-length``, where the recipe excludes such recordings.
     """
@@ -138,6 +156,7 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
     _as_expected(recording, clip, audio, target, spec)
     samples = _with_channels(recording.samples, target.channels)
     if recording.sample_rate != target.sample_rate:
+        _refuse_growth(samples, recording.sample_rate, target.sample_rate, clip)
         samples = _resampled(samples, recording.sample_rate, target.sample_rate, RESAMPLER_QUALITY[spec.resampler])
     samples = _fit(samples, target.frames)
     if spec.remove_dc:
@@ -146,11 +165,26 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
 
 
 def waveform_format(audio: AudioFormat, spec: Decode) -> AudioFormat:
-    """Rate, channels and samples of the waveforms that a recipe makes from a dataset's recordings."""
+    """Rate, channels and samples of the waveforms that a recipe makes from a dataset's recordings.
+
+    Raises
+    ------
+    RecipeError
+        When they would be more than ``MOST_SAMPLES``.
+    """
     rate = audio.sample_rate if spec.sample_rate == "native" else spec.sample_rate
     seconds = audio.frames / audio.sample_rate if spec.seconds == "native" else spec.seconds
     channels = 1 if spec.channels == "mono_mean" else audio.channels
-    return AudioFormat(sample_rate=rate, channels=channels, frames=max(1, round(seconds * rate)))
+    frames = max(1, round(seconds * rate))
+    if frames * channels > MOST_SAMPLES:
+        raise RecipeError(
+            f"Waveforms of {seconds:g} s are too long to be computed from.",
+            differences=[
+                Difference(field="samples", expected=f"at most {MOST_SAMPLES}", found=f"{frames} x {channels} channels")
+            ],
+            todo="Use a recipe with a shorter `decode.seconds` or a lower `decode.sample_rate`, or cut the recordings.",
+        )
+    return AudioFormat(sample_rate=rate, channels=channels, frames=frames)
 
 
 def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
@@ -161,7 +195,7 @@ def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
     DatasetError
         When none of them is audio.
     """
-    drawn = sorted(clips, key=lambda clip: hashlib.sha256(clip.encode()).digest())  # lists come device by device
+    drawn = _drawn(clips)
     found = Counter(_formats(tree, drawn[:sample])) or Counter(itertools.islice(_formats(tree, clips), 1))
     if not found:
         raise DatasetError(
@@ -169,6 +203,20 @@ def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
             todo=f"Run `ascfeat check {tree.root}` to see why.",
         )
     return found.most_common(1)[0][0]
+
+
+def sample_bits(tree: Tree, clips: Sequence[str], sample: int = 50) -> Literal[0, 16, 24]:
+    """Bits that hold every sample of a dataset's recordings, by the headers of some; 0 where one has no integers."""
+    each = (_bits(tree, clip) for clip in _drawn(clips)[:sample])
+    found = {bits for bits in each if bits is not None}
+    return 0 if not found or 0 in found else max(found)
+
+
+def decoder_versions(audio: AudioFormat, spec: Decode) -> dict[str, str]:
+    """Versions of the software that decides the samples of a waveform; the resampler's only where it may be asked."""
+    decoder = {"soundfile": soundfile.__version__, "libsndfile": soundfile.__libsndfile_version__}
+    resampled = spec.other_rate == "resample" or waveform_format(audio, spec).sample_rate != audio.sample_rate
+    return decoder | ({"soxr": soxr.__version__, "libsoxr": soxr.__libsoxr_version__} if resampled else {})
 
 
 def digest(data: bytes) -> str:
@@ -215,8 +263,34 @@ def _formats(tree: Tree, clips: Iterable[str]) -> Iterator[AudioFormat]:
     """What the headers of recordings say, of those that have one."""
     for clip in clips:
         with contextlib.suppress(AudioError, *UNDECODABLE), soundfile.SoundFile(io.BytesIO(read(tree, clip))) as file:
-            if file.frames > 0:
+            if file.frames > 0 and not _absurd(file, MOST_SAMPLES):
                 yield AudioFormat(sample_rate=file.samplerate, channels=file.channels, frames=file.frames)
+
+
+def _absurd(file: soundfile.SoundFile, size: int) -> str:
+    """What a header claims that no recording of so many bytes has; empty where it can be."""
+    samples = file.frames * file.channels
+    if file.channels > MOST_CHANNELS:
+        return f"its header declares {file.channels} channels"
+    if file.samplerate not in RATES:
+        return f"its header declares {file.samplerate} samples a second"
+    if samples > MOST_SAMPLES:
+        return f"its header declares {file.frames} samples of {file.channels} channels"
+    if samples > max(FREE_SAMPLES, UNPACKS * size // 4):
+        return f"its {size} bytes would decode to {4 * samples}"
+    return ""
+
+
+def _drawn(clips: Sequence[str]) -> list[str]:
+    """Clips in an order that their names decide and nothing else: lists come device by device."""
+    return sorted(clips, key=lambda clip: hashlib.sha256(clip.encode()).digest())
+
+
+def _bits(tree: Tree, clip: str) -> Literal[0, 16, 24] | None:
+    """Bits of a recording's samples, 0 where they are no integers of at most 24; None where it is no audio."""
+    with contextlib.suppress(AudioError, *UNDECODABLE), soundfile.SoundFile(io.BytesIO(read(tree, clip))) as file:
+        return INTEGERS.get(file.subtype, 0)
+    return None
 
 
 def _as_expected(recording: Recording, clip: str, audio: AudioFormat, target: AudioFormat, spec: Decode) -> None:
@@ -274,6 +348,18 @@ def _mean(samples: Samples) -> Waves:
     total /= len(samples)
     mono: Waves = total[None]
     return mono
+
+
+def _refuse_growth(samples: Waves, rate: int, wanted: int, clip: str) -> None:
+    """A header with a rate far too low makes hours of a second."""
+    grown = samples.size * wanted // rate
+    if grown > MOST_SAMPLES:
+        raise AudioError(
+            "wrong-rate",
+            f"{clip} would have {grown} samples at {wanted} Hz.",
+            differences=[Difference(field="sample_rate", expected=f"{wanted} Hz", found=f"{rate} Hz")],
+            todo="Restore the file: its header is damaged, or it is hours long.",
+        )
 
 
 def _resampled(samples: Waves, rate: int, wanted: int, quality: str) -> Waves:
@@ -337,7 +423,9 @@ def _wav_extent(data: bytes, order: str) -> tuple[int, int]:
 def _wav_samples(data: bytes, order: str) -> tuple[int, int]:
     """Where the samples of a WAV file begin, and how many bytes of them its header declares; (0, 0) without any."""
     at = 12
-    while at + 8 <= len(data):
+    for _ in range(WAV_CHUNKS):
+        if at + 8 > len(data):
+            break
         name, size = struct.unpack(f"{order}4sI", data[at : at + 8])
         if name == b"data":
             return at + 8, size

@@ -212,7 +212,7 @@ def _refuse_unread(store: Store, done: Sequence[Recomputed]) -> None:
     for clip in done:
         if clip.problem is not None and clip.problem.kind == "damaged":
             raise StoreError(
-                f"{store.path} is not sealed: what it holds of {clip.clip} does not read: {clip.problem.detail}",
+                f"{store.place} is not sealed: what it holds of {clip.clip} does not read: {clip.problem.detail}",
                 todo="Remove it and extract again; if that happens again, check the disk.",
             )
 
@@ -221,7 +221,7 @@ def _refuse_wrong(store: Store, found: Sequence[Comparison]) -> None:
     for comparison in found:
         if comparison.tolerance is not None and comparison.relative > max(WRONG, comparison.tolerance):
             raise StoreError(
-                f"{store.path} is not sealed: its values are not {store.header.layout.quantity}.",
+                f"{store.place} is not sealed: its values are not {store.header.layout.quantity}.",
                 differences=[
                     Difference(
                         field=f"relative difference from {comparison.against}",

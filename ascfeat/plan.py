@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from importlib.metadata import version
 
-from ascfeat.audio import waveform_format
+from ascfeat.audio import decoder_versions, waveform_format
 from ascfeat.dsp.backends import DEVICES, NONE, fastest
 from ascfeat.patches import check
 from ascfeat.representations import representation
-from ascfeat.store import clip_table, table_digest
+from ascfeat.store import clip_table, encoding, table_digest
 from ascschemas.base import Parameters
 from ascschemas.dataset import AudioFormat, Manifest
 from ascschemas.problems import DatasetError, RecipeError, nearest
-from ascschemas.recipe import FeatureRecipe
-from ascschemas.store import StoreHeader
+from ascschemas.recipe import Decode, FeatureRecipe
+from ascschemas.store import NUMBER_BYTES, StoreHeader
 
 SHARD_BYTES = 32 << 20
 """Decoded size that a shard stays under: larger buffers are mapped afresh at every read, which halves the speed."""
@@ -28,7 +28,9 @@ METADATA_BYTES = 30_000
 """Bytes that the arrays' metadata takes, once each and once consolidated."""
 
 
-def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backend: str, device: str) -> StoreHeader:
+def plan(
+    recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backend: str, device: str, bits: int = 0
+) -> StoreHeader:
     """Everything about a store that is decided before its first value.
 
     Parameters
@@ -43,6 +45,8 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
         Name of the backend, or ``auto``.
     device : str
         ``cpu`` or ``cuda:i``.
+    bits : int
+        Bits of the recordings' samples where all are integers of at most so many, from ``audio.sample_bits``; else 0.
 
     Raises
     ------
@@ -63,6 +67,7 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
     layout = kind.layout(waveform_format(audio, recipe.decode))
     if recipe.patches is not None:
         check(layout, recipe.patches)
+    how = encoding(recipe.storage, layout, bits=bits if keeps_samples(recipe, audio) else 0)
     return StoreHeader(
         dataset=manifest.dataset,
         dataset_kind=manifest.kind,
@@ -72,12 +77,23 @@ def plan(recipe: FeatureRecipe, manifest: Manifest, audio: AudioFormat, *, backe
         recipe_fingerprint=recipe.fingerprint,
         audio=audio,
         layout=layout,
+        encoding=how,
         clips=len(manifest.clips),
-        clips_per_unit=_clips_per_unit(recipe, layout.clip_bytes, len(manifest.clips)),
+        clips_per_unit=_clips_per_unit(recipe, layout.clip_bytes // 4 * NUMBER_BYTES[how.dtype], len(manifest.clips)),
         classes=manifest.classes,
         splits=tuple(s.name for s in manifest.splits),
         backend=NONE if chosen == NONE else f"{chosen}-{device.split(':')[0]}",
-        software=_software(chosen),
+        software=_software(chosen, audio, recipe.decode),
+    )
+
+
+def keeps_samples(recipe: FeatureRecipe, audio: AudioFormat) -> bool:
+    """Whether a recipe's features are the very samples of recordings of a format, so that integers stay integers."""
+    decode, kind = recipe.decode, representation(recipe.representation)
+    same = waveform_format(audio, decode).sample_rate == audio.sample_rate and not decode.remove_dc
+    one = (decode.other_rate, decode.other_channels) == ("exclude", "exclude")
+    return (
+        getattr(kind, "keeps_samples", False) and same and one and (audio.channels == 1 or decode.channels == "native")
     )
 
 
@@ -87,7 +103,7 @@ def stored_bytes(header: StoreHeader, clips: int) -> int:
         return 0
     units = -(-clips // header.clips_per_unit)
     statistics = 2 * 8 * math.prod(header.layout.band_shape)  # mean and variance in float64
-    values = header.layout.clip_bytes + CHUNK_OVERHEAD + LEDGER_BYTES
+    values = header.number_bytes + CHUNK_OVERHEAD + LEDGER_BYTES
     coordinates = 8 * sum(header.layout.shape)
     return clips * values + units * header.clips_per_unit * statistics + coordinates + METADATA_BYTES
 
@@ -124,7 +140,11 @@ COMPUTES = {
 """Libraries that compute values in each backend."""
 
 
-def _software(backend: str) -> dict[str, str]:
-    """Versions that can change a value: of our own code, the decoder, the resampler and the transform."""
-    packages = ("ascfeat", "numpy", "soundfile", "soxr", *COMPUTES.get(backend, ()))
-    return {name: version(name).split("+")[0] for name in packages}
+def _software(backend: str, audio: AudioFormat, spec: Decode) -> dict[str, str]:
+    """Versions that can change a value: of our own code, the decoder, the resampler and the transform; no others.
+
+    The two packages of the decoder and the resampler bring a C library of its own version each. The resampler stands
+    here only where a recording may be resampled: a new one is no reason to compute again what it never touched.
+    """
+    packages = ("ascfeat", "numpy", *COMPUTES.get(backend, ()))
+    return {name: version(name).split("+")[0] for name in packages} | decoder_versions(audio, spec)

@@ -100,7 +100,7 @@ def _problems(found: Recomputed, ways: Sequence[Reference]) -> list[Problem]:
 def _refuse_tags(store: Store) -> None:
     if store.header.recipe.representation.kind == "tags":
         raise StoreError(
-            f"{store.path} holds tags, which are made elsewhere: no recording gives them again.",
+            f"{store.place} holds tags, which are made elsewhere: no recording gives them again.",
             todo="Verify it without recomputing.",
         )
 
@@ -110,7 +110,7 @@ def _refuse_other_dataset(store: Store, tree: Tree, manifest: Manifest) -> None:
     gone = [clip for clip in store.ids if clip not in here]
     if gone:
         raise StoreMismatch(
-            f"{tree.root} is not the dataset that {store.path} was made from.",
+            f"{tree.root} is not the dataset that {store.place} was made from.",
             differences=[
                 Difference(
                     field="clips of the store",

@@ -96,7 +96,7 @@ def require_same_store(folder: RunFolder, source: FeatureSource) -> None:
     found = source.seal.digest if source.seal else "no seal"
     if found != folder.data.digest:
         raise StoreMismatch(
-            f"{source.path} is not the store that {folder.path} was trained from.",
+            f"{source.place} is not the store that {folder.path} was trained from.",
             differences=[Difference(field="digest", expected=folder.data.digest[:16], found=found[:16])],
             todo="Point --features at the folder of that store, or train again from this one.",
         )

@@ -69,7 +69,7 @@ def divide(source: FeatureSource, split: str, recipe: TrainingRecipe) -> Sides:
     problems += [] if problems else _small(train, recipe)
     if problems:
         raise RunError(
-            f"The split {split} of {source.path} cannot be trained on.",
+            f"The split {split} of {source.place} cannot be trained on.",
             differences=problems,
             todo="Choose another split or dataset, or correct what the lines above name and extract again.",
         )

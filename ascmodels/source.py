@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +14,19 @@ from ascschemas.store import Seal, StoreHeader
 Values = npt.NDArray[np.float32]
 
 
+class Located(Protocol):
+    """A folder or an address, which is text in messages."""
+
+    @property
+    def absolute(self) -> str:
+        """The same from any folder of this machine."""
+
+
 class FeatureSource(Protocol):
     """Features of labelled clips; ``ascfeat.store.Store`` is one."""
 
     @property
-    def path(self) -> Path:
+    def place(self) -> Located:
         """Where it lies."""
 
     @property

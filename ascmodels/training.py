@@ -110,7 +110,7 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
     found = source.header.recipe
     if source.seal is None:
         raise StoreError(
-            f"{source.path} is not finished: it has no seal.",
+            f"{source.place} is not finished: it has no seal.",
             todo=f"Finish it with `ascfeat extract --recipe {found.name} <dataset>`.",
         )
     if found.name != recipe.features:
@@ -119,7 +119,7 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
         apart = differences(_values(features), _said(found, features)) if features else ()
     if apart:
         raise StoreMismatch(
-            f"{source.path} does not hold the features that {recipe.name} is trained from.",
+            f"{source.place} does not hold the features that {recipe.name} is trained from.",
             differences=apart,
             todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>` in another --features folder.",
         )
@@ -137,7 +137,7 @@ def default_split(source: FeatureSource) -> str:
     if "fold1" in names or len(names) == 1:
         return "fold1" if "fold1" in names else names[0]
     raise RunError(
-        f"{source.path} has {len(names)} splits: {', '.join(names) or 'none'}.",
+        f"{source.place} has {len(names)} splits: {', '.join(names) or 'none'}.",
         todo="Name one with --split." if names else "Add a split to the dataset and extract again.",
     )
 
@@ -159,7 +159,7 @@ def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRe
     assert source.seal is not None
     named = {s: len(getattr(sides, s)) for s in ("train", "validation", "test", "excluded")}
     return RunData(
-        store=str(source.path.resolve()),
+        store=source.place.absolute,
         header=source.header,
         digest=source.seal.digest,
         split=split,

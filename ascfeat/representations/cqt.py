@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -14,7 +15,7 @@ from ascfeat.representations import Transform
 from ascfeat.representations.spectral import Channels, HopLength, adds_mid, channel_axis, channel_problems, refuse
 from ascschemas.base import Frozen
 from ascschemas.dataset import AudioFormat
-from ascschemas.layout import Axis, Layout
+from ascschemas.layout import Axis, Layout, LogScale
 from ascschemas.problems import Difference
 from ascschemas.units import Hertz, Size
 
@@ -71,6 +72,7 @@ class Cqt(Frozen):
         step = self.hop_length / audio.sample_rate
         return Layout(
             quantity=self._quantity(),
+            log=LogScale(decibels=1, lowest=10 * math.log10(self.amin)) if self.output == "decibels" else None,
             axes=(
                 channel_axis(self.channels, audio),
                 Axis(name="frequency", size=self.n_bins, unit="Hz", values=tuple(float(f) for f in centres)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from ascfeat.dsp.specs import LogMelSpec
 from ascfeat.representations import Transform
 from ascfeat.representations.spectral import MelBands, channel_axis, refuse
 from ascschemas.dataset import AudioFormat
-from ascschemas.layout import Axis, Layout
+from ascschemas.layout import Axis, Layout, LogScale
 
 
 class LogMel(MelBands):
@@ -43,6 +44,7 @@ class LogMel(MelBands):
         refuse("This log-mel", audio, list(self.mel_problems(audio)))
         return Layout(
             quantity=f"ln(mel {self.spectrum} + {self.floor:g})",
+            log=LogScale(decibels=(20 if self.spectrum == "magnitude" else 10) / math.log(10), lowest=math.log(self.floor)),
             axes=(
                 channel_axis(self.channels, audio),
                 Axis(name="frequency", size=self.n_mels, unit="Hz", values=self.band_centres(audio)),

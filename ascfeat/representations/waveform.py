@@ -16,6 +16,8 @@ class Waveform(Frozen):
     """``x``: every sample of every decoded channel, full scale at 1; 16 and 24 bit are exact in float32."""
 
     backends: ClassVar[tuple[str, ...]] = (NONE,)
+    keeps_samples: ClassVar[bool] = True
+    """Features are samples: where nothing changes them before, a store keeps them as the integers that they are."""
 
     kind: Literal["waveform"] = "waveform"
     """Name of the representation."""

@@ -1,12 +1,17 @@
 """The feature store, and the door to zarr: create it, write its units, seal it, open it, read clips, verify it."""
 
-from ascfeat.store.creating import create
+from ascfeat.store.creating import build, create
+from ascfeat.store.encoding import encoding
+from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import Statistics, Store, Values, find_stores, open_store, store_path, unit_rows
 from ascfeat.store.table import clip_table, table_digest
-from ascfeat.store.verifying import Problem, ProblemKind, verify
-from ascfeat.store.writing import Row, Writer, row, sweep
+from ascfeat.store.verifying import Part, Problem, ProblemKind, root_problems, sound_root, verify
+from ascfeat.store.writing import Row, Writer, row
 
 __all__ = [
+    "Folder",
+    "Part",
+    "Place",
     "Problem",
     "ProblemKind",
     "Row",
@@ -14,13 +19,17 @@ __all__ = [
     "Store",
     "Values",
     "Writer",
+    "build",
     "clip_table",
     "create",
+    "encoding",
     "find_stores",
+    "open_place",
     "open_store",
+    "root_problems",
     "row",
+    "sound_root",
     "store_path",
-    "sweep",
     "table_digest",
     "unit_rows",
     "verify",

@@ -1,105 +1,187 @@
-"""Chunk files of a store, written and checked directly, as the Zarr v3 specification has them: several times faster."""
+"""Bytes of chunks and shards, as the Zarr v3 specification has them: made and checked without zarr-python."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+from numcodecs import VLenUTF8, blosc
 
-Bytes = npt.NDArray[np.uint8]
+from ascfeat.store.places import Bytes, Piece
+
+P = TypeVar("P", bytes, Bytes)
+Numbers = npt.NDArray[Any]
+Index = npt.NDArray[np.uint64]
+"""Of a shard: first byte and size of each of its chunks, ``(slots, 2)``."""
 
 CHECKSUM = 4
 """Bytes of a crc32c, little-endian, at the end of every chunk and of a shard's index."""
 ABSENT = 2**64 - 1
 """Place and size of a chunk that a shard does not hold."""
+BLOSC_HEADER = 16
+"""Bytes before blosc's own data; those from 4 to 8 are the decoded size."""
 
 
-def write_chunk(path: Path, values: npt.NDArray[Any]) -> None:
-    """Write a chunk with its checksum (codecs ``bytes``, ``crc32c``) so that it is there whole or not at all."""
-    _publish(path, _checked(values))
+class Damaged(ValueError):
+    """Bytes that do not match their checksum or are not what they should be."""
 
 
-def write_shard(path: Path, chunks: Sequence[npt.NDArray[Any]], slots: int) -> None:
-    """Write a shard: so many chunks, each with its checksum, and where they lie (codec ``sharding_indexed``).
+class Missing(Damaged):
+    """A chunk that a shard does not hold."""
+
+
+def chunk(numbers: Numbers, *, compress: bool = False) -> tuple[Piece, bytes]:
+    """Bytes of a chunk, not copied where they are so in memory, and their checksum.
+
+    Codecs ``bytes`` (little-endian), ``blosc`` (lz4, bit shuffle, level 5) where compressed, ``crc32c``.
+    """
+    data = np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<"))
+    if compress:
+        packed: bytes = blosc.compress(data, b"lz4", 5, blosc.BITSHUFFLE, 0, data.itemsize)
+        return packed, checksum(packed)
+    plain = data.reshape(-1).view(np.uint8)
+    return plain, checksum(plain)
+
+
+def shard(chunks: Sequence[tuple[Piece, bytes]], slots: int) -> Iterator[Piece]:
+    """Bytes of a shard: its chunks one after the other, and where they lie (codec ``sharding_indexed``).
 
     Parameters
     ----------
-    path : Path
-        The file; replaced where it exists.
-    chunks : sequence of array
-        Equal in shape, one clip each, in their order.
+    chunks : sequence
+        From ``chunk``, in their order.
     slots : int
         Chunks for which a shard of this array has room.
     """
-    size = chunks[0].nbytes + CHECKSUM
-    index = np.full((slots, 2), ABSENT, "<u8")
-    index[: len(chunks)] = [(i * size, size) for i in range(len(chunks))]
-    _publish(path, (piece for values in (*chunks, index) for piece in _checked(values)))
+    index, at = np.full((slots, 2), ABSENT, "<u8"), 0
+    for i, (data, check) in enumerate(chunks):
+        index[i] = at, len(data) + len(check)
+        at += len(data) + len(check)
+        yield data
+        yield check
+    yield from chunk(index)
 
 
-def is_whole_chunk(path: Path) -> bool:
-    """Whether a chunk is there and matches its checksum."""
+def index_size(slots: int) -> int:
+    """Bytes that a shard's index takes at its end."""
+    return slots * 16 + CHECKSUM
+
+
+def index_of(tail: bytes, slots: int) -> Index:
+    """The index at the end of a shard, checked.
+
+    Raises
+    ------
+    Damaged
+        When it does not match its checksum.
+    """
+    if len(tail) != index_size(slots) or not matches(tail):
+        raise Damaged("its index does not match its checksum")
+    return np.frombuffer(tail[:-CHECKSUM], "<u8").reshape(slots, 2)
+
+
+def checked_shard(data: bytes, chunks: int, slots: int) -> Iterator[bytes]:
+    """The chunks of a whole shard, without their checksums, each checked when it is asked for.
+
+    Raises
+    ------
+    Damaged
+        When the index or a chunk does not match its checksum; ``Missing`` when a chunk is not there.
+    """
+    for start, size in index_of(data[-index_size(slots) :], slots)[:chunks].tolist():
+        yield content(_present(data, start, size))
+
+
+def content(data: P) -> P:
+    """What a chunk holds, without its checksum; no copy of an array.
+
+    Raises
+    ------
+    Damaged
+        When they do not match.
+    """
+    if not matches(data):
+        raise Damaged("it does not match its checksum")
+    return data[:-CHECKSUM]
+
+
+def unpack(packed: Piece, out: Numbers) -> None:
+    """Decompress a chunk into an array that it must fill exactly.
+
+    Raises
+    ------
+    Damaged
+        When it is not the compressed form of so many bytes, whatever it claims.
+    """
+    claimed = int.from_bytes(bytes(packed[4:8]), "little") if len(packed) >= BLOSC_HEADER else -1
+    if claimed != out.nbytes:
+        raise Damaged(f"it decompresses to {claimed} bytes, and {out.nbytes} were stored")
     try:
-        return _matches(path.read_bytes())
-    except OSError:
-        return False
+        blosc.decompress(packed, out)
+    except (RuntimeError, ValueError) as error:
+        raise Damaged(f"it does not decompress: {error}") from error
 
 
-def is_whole_shard(path: Path, chunks: int, slots: int) -> bool:
-    """Whether a shard holds its first so many chunks, and every one matches its checksum."""
+def text_chunk(text: str) -> tuple[Piece, bytes]:
+    """A chunk of one string (codecs ``vlen-utf8``, ``crc32c``)."""
+    said = text.encode()
+    data = (1).to_bytes(4, "little") + len(said).to_bytes(4, "little") + said
+    return data, checksum(data)
+
+
+def text_of(data: bytes) -> str:
+    """The string of a chunk that holds one.
+
+    Raises
+    ------
+    Damaged
+        When it does not match its checksum or holds something else.
+    """
+    held = content(data)
+    if held[:4] != (1).to_bytes(4, "little") or int.from_bytes(held[4:8], "little") != len(held) - 8:
+        raise Damaged("it is not one string")
     try:
-        data = path.read_bytes()
-    except OSError:
-        return False
-    at = len(data) - slots * 16 - CHECKSUM
-    if at < 0 or not _matches(data[at:]):
-        return False
-    index = np.frombuffer(data[at:-CHECKSUM], "<u8").reshape(slots, 2)[:chunks].tolist()
-    return all(start + size <= at and _matches(data[start : start + size]) for start, size in index)
+        return str(held[8:], "utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"it is not UTF-8: {error.reason}") from error
 
 
-def sync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def texts_of(data: bytes, count: int) -> list[str]:
+    """The strings of a chunk that holds so many (codecs ``vlen-utf8``, ``crc32c``); equal ones share their memory.
+
+    Raises
+    ------
+    Damaged
+        When it does not match its checksum or holds something else.
+    """
+    held = content(data)
+    if int.from_bytes(held[:4], "little") != count or len(held) < 4 + 4 * count:
+        raise Damaged(f"it does not hold {count} strings")
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        texts = VLenUTF8().decode(held)
+    except (ValueError, RuntimeError) as error:
+        raise Damaged(f"it does not hold {count} strings: {error}") from error
+    same: dict[str, str] = {}
+    return [same.setdefault(text, text) for text in texts]
 
 
-def sync_folders(path: Path, root: Path) -> None:
-    """Bring a file's folders up to ``root`` to the disk: a new name is lost with them otherwise."""
-    for folder in path.parents:
-        if not folder.is_relative_to(root):
-            return
-        sync(folder)
+def checksum(data: Piece) -> bytes:
+    """crc32c of some bytes, as it stands behind them."""
+    if isinstance(data, np.ndarray):
+        data = data.view()
+        data.flags.writeable = False  # of this view; crc32c takes no other
+    return int(google_crc32c.value(data)).to_bytes(CHECKSUM, "little")
 
 
-def _publish(path: Path, pieces: Iterable[bytes | Bytes]) -> None:
-    """Write a file aside, bring it to the disk, and only then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.partial")
-    with aside.open("wb") as file:
-        for piece in pieces:
-            file.write(piece.data if isinstance(piece, np.ndarray) else piece)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def _checked(values: npt.NDArray[Any]) -> tuple[Bytes, bytes]:
-    """Little-endian bytes of an array, not copied where they are already so, and their checksum."""
-    data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-    data.flags.writeable = False  # of this view; crc32c takes no other
-    return data, google_crc32c.value(data).to_bytes(CHECKSUM, "little")
-
-
-def _matches(chunk: bytes) -> bool:
+def matches(data: Piece) -> bool:
     """Whether bytes end in their own checksum."""
-    expected = int.from_bytes(chunk[-CHECKSUM:], "little")
-    return len(chunk) >= CHECKSUM and google_crc32c.value(chunk[:-CHECKSUM]) == expected
+    return len(data) >= CHECKSUM and checksum(data[:-CHECKSUM]) == bytes(data[-CHECKSUM:])
+
+
+def _present(data: bytes, start: int, size: int) -> bytes:
+    if start == ABSENT:
+        raise Missing("its chunk is not in the shard")
+    return data[start : start + size]

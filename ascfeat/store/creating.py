@@ -2,55 +2,54 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ascfeat.store.chunks import sync
-from ascfeat.store.reading import HEADER
+from ascfeat.store.places import Folder, Place, open_place
+from ascfeat.store.reading import CHECK, HEADER, ROOT, SPARE, STRINGS_PER_CHUNK
 from ascfeat.store.table import clip_table
+from ascschemas.base import canonical_json
 from ascschemas.dataset import Manifest
 from ascschemas.layout import Axis
 from ascschemas.problems import StoreError
-from ascschemas.store import StoreHeader
-
-STRINGS_PER_CHUNK = 1 << 16
-"""Clips in one chunk of a label array."""
+from ascschemas.store import Encoding, StoreHeader
 
 
-def create(path: Path, header: StoreHeader, manifest: Manifest) -> None:
+def create(place: Place | Path | str, header: StoreHeader, manifest: Manifest) -> None:
     """Create an empty store: built aside, then moved into place, which only one creator can do.
 
     Raises
     ------
     StoreError
-        When the folder cannot be written, or something is at ``path`` already.
+        When the place cannot be written, or something is there already.
     """
+    place = open_place(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-        aside.chmod(0o777 & ~_umask())
-        _build(aside, header, manifest)
-        for file in (*aside.rglob("*"), aside):
-            sync(file)
-        aside.rename(path)
-        sync(path.parent)
+        with _aside(place) as folder:
+            build(folder, header, manifest)
+            if not place.adopt(folder, ROOT):
+                todo = "Run the same command again: it goes on there."
+                raise StoreError(f"Something is at {place} already.", todo=todo)
     except OSError as error:
         raise StoreError(
-            f"No store can be created at {path}: {error.strerror or error}.",
-            todo="Check that the folder can be written and that nothing else is at that place.",
+            f"No store can be created at {place}: {error.strerror or error}.",
+            todo="Check that the place can be written and that nothing else is there.",
         ) from error
 
 
-def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
-    """Write the metadata and the coordinates of an empty store; values come unit by unit."""
-    group = zarr.create_group(path, zarr_format=3, attributes={HEADER: header.model_dump(mode="json")})
+def build(folder: Path, header: StoreHeader, manifest: Manifest) -> None:
+    """Write the metadata and the coordinates of an empty store into a folder; values come unit by unit."""
+    group = zarr.create_group(folder, zarr_format=3)
     table = clip_table(manifest)
     _value_arrays(group, header, coordinates=[*(name for name in table if name != "clip"), "usable"])
     for name, values in table.items():
@@ -59,20 +58,93 @@ def _build(path: Path, header: StoreHeader, manifest: Manifest) -> None:
     for axis in header.layout.axes:
         _coordinate(group, axis)
     _array(group.create_group("ledger"), "record", (header.units,), (1,), "string", ("unit",), fill_value="")
+    for file in folder.rglob("zarr.json"):
+        file.write_bytes(document(json.loads(file.read_bytes())))
+    root = root_document({HEADER: header.model_dump(mode="json")})
+    for name in (ROOT, SPARE):
+        (folder / name).write_bytes(root)
+
+
+def root_document(attributes: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of a root ``zarr.json``, with a digest of itself among its attributes.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Header, and seal.
+    metadata : mapping, optional
+        The metadata of every array and group below, by its path, to be consolidated.
+    """
+    held: dict[str, Any] = {"attributes": dict(attributes), "zarr_format": 3}
+    if metadata is not None:  # not in the Zarr v3 specification yet; readers that cannot list need it
+        inline = {"kind": "inline", "must_understand": False, "metadata": dict(sorted(metadata.items()))}
+        held["consolidated_metadata"] = inline
+    held["node_type"] = "group"
+    held["attributes"][CHECK] = root_digest(held)
+    return document(held)
+
+
+def root_digest(root: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of a root document without this digest."""
+    attributes = {k: v for k, v in root["attributes"].items() if k != CHECK}
+    return hashlib.sha256(canonical_json({**root, "attributes": attributes}).encode()).hexdigest()
+
+
+def document(value: Any) -> bytes:
+    """The one way in which a store's JSON documents are written: as zarr-python does."""
+    return json.dumps(value, indent=2).encode()
+
+
+@contextmanager
+def _aside(place: Place) -> Iterator[Path]:
+    """A folder to build in: beside a folder, so that it can be moved; anywhere for a place on a server."""
+    folder = place.aside() if isinstance(place, Folder) else Path(tempfile.mkdtemp(prefix="ascfeat-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # nothing is left there of a store that was moved
 
 
 def _value_arrays(group: zarr.Group, header: StoreHeader, *, coordinates: Sequence[str]) -> None:
-    """``features``, a clip a chunk and a unit a shard, and its statistics over time, a unit a chunk; all still NaN."""
+    """``features``, a clip a chunk and a unit a shard, and its statistics over time, a unit a chunk; all empty."""
     layout, shape = header.layout, header.layout.shape
     dims, bands = (("clip", *(a.name for a in axes)) for axes in (layout.axes, layout.bands))
-    named = {"long_name": layout.quantity, "coordinates": " ".join(coordinates)}
-    shard = (header.clips_per_unit, *shape)
-    whole = (header.clips, *shape)
-    _array(group, "features", whole, (1, *shape), "float32", dims, fill_value=np.nan, shards=shard, attributes=named)
+    named = {"long_name": layout.quantity, "coordinates": " ".join(coordinates), **_packing(header.encoding)}
+    _array(
+        group,
+        "features",
+        (header.clips, *shape),
+        (1, *shape),
+        header.encoding.dtype,
+        dims,
+        codecs=_codecs(header.encoding),
+        fill_value=_fill(header.encoding),
+        shards=(header.clips_per_unit, *shape),
+        attributes=named,
+    )
     whole, chunk = ((n, *layout.band_shape) for n in (header.clips, header.clips_per_unit))
     for name in ("mean", "variance"):
         said = {"long_name": f"{name} of features over time" if layout.timed else f"{name} of features"}
         _array(group, name, whole, chunk, "float64", bands, fill_value=np.nan, attributes=said)
+
+
+def _codecs(how: Encoding) -> tuple[Any, ...]:
+    if not how.compress:
+        return (Crc32cCodec(),)
+    size = np.dtype(how.dtype).itemsize
+    return (BloscCodec(typesize=size, cname="lz4", clevel=5, shuffle="bitshuffle", blocksize=0), Crc32cCodec())
+
+
+def _packing(how: Encoding) -> dict[str, Any]:
+    """How to unpack numbers, by the CF conventions, which xarray follows by itself."""
+    if (how.scale, how.offset) == (1.0, 0.0):
+        return {}
+    missing = {} if how.missing is None else {"_FillValue": how.missing}
+    return {"scale_factor": how.scale, "add_offset": how.offset, **missing}
+
+
+def _fill(how: Encoding) -> float | int:
+    return np.nan if how.dtype in ("float32", "float16") else int(np.iinfo(how.dtype).min)
 
 
 def _coordinate(group: zarr.Group, axis: Axis) -> None:
@@ -98,21 +170,11 @@ def _array(
     chunks: tuple[int, ...],
     dtype: str,
     dimensions: tuple[str, ...],
+    *,
+    codecs: tuple[Any, ...] = (Crc32cCodec(),),
     **more: Any,
 ) -> zarr.Array[Any]:
     """An array whose every chunk ends in a checksum and whose every axis has a name."""
     return group.create_array(
-        name,
-        shape=shape,
-        chunks=chunks,
-        dtype=dtype,
-        dimension_names=dimensions,
-        compressors=Crc32cCodec(),
-        **more,
+        name, shape=shape, chunks=chunks, dtype=dtype, dimension_names=dimensions, compressors=codecs, **more
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

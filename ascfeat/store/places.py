@@ -67,8 +67,12 @@ class Place(ABC):
         """The last bytes of a file; all of it where it is shorter."""
 
     @abstractmethod
-    def spans(self, key: str, spans: Sequence[Span], out: Sequence[Bytes]) -> None:
-        """Fill each array with the bytes of its span; ``EOFError`` where the file ends before."""
+    def spans(self, key: str, spans: Sequence[Span], out: Sequence[Bytes]) -> Iterator[None]:
+        """Fill each array with the bytes of its span, one after the other, and yield after each.
+
+        An array may be longer than its span, and may stand there several times: what it held is used up by then.
+        ``EOFError`` where the file ends before.
+        """
 
     @abstractmethod
     def size(self, key: str) -> int:
@@ -182,11 +186,12 @@ class Folder(Place):
             return os.pread(file.fileno(), count, max(0, size - count))
 
     @override
-    def spans(self, key: str, spans: Sequence[Span], out: Sequence[Bytes]) -> None:
+    def spans(self, key: str, spans: Sequence[Span], out: Sequence[Bytes]) -> Iterator[None]:
         handle = os.open(self._at(key), os.O_RDONLY)
         try:
             for (start, stop), into in zip(spans, out, strict=True):
                 _fill(handle, start, into[: stop - start], key)
+                yield
         finally:
             os.close(handle)
 

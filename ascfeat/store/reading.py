@@ -1,9 +1,9 @@
-"""Reading a feature store: its header, its clips, their values, checked."""
+"""Reading a feature store: its header, its clips, their values, checked; no zarr on the way."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 from pydantic import ValidationError
 
 from ascfeat.patches import cut
+from ascfeat.store import chunks
+from ascfeat.store.chunks import Damaged
+from ascfeat.store.places import Place, open_place
+from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import PROPERTIES, table_digest
 from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError, nearest
@@ -23,8 +26,15 @@ from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
 Values = npt.NDArray[np.float32]
 Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
-HEADER, SEAL = "ascfeat", "ascfeat_seal"
+HEADER, SEAL, CHECK = "ascfeat", "ascfeat_seal", "ascfeat_sha256"
 """Attributes of the root group."""
+ROOT, SPARE = "zarr.json", "ledger/root.json"
+"""The root's metadata, and the copy that it is restored from when it is damaged."""
+LEDGER = "ledger/record"
+LARGEST_ROOT = 64 << 20
+"""Bytes of a root document beyond which it is none of ours; two million clips take a few hundred kilobytes."""
+STRINGS_PER_CHUNK = 1 << 16
+"""Clips in one chunk of a label array."""
 
 
 class Store:
@@ -36,26 +46,26 @@ class Store:
 
     Parameters
     ----------
-    path : Path
-        The store's folder.
+    place : Place, path or URL
+        Where the store lies.
 
     Raises
     ------
     StoreError
-        When there is no store at ``path``, or what is there was not written by this package.
+        When there is no store, or what is there was not written by this package.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self._group = open_group(self.path, mode="r")
-        attributes = dict(self._group.attrs)
+    def __init__(self, place: Place | Path | str) -> None:
+        self.place = open_place(place)
+        self._attributes = root_of(self.place)["attributes"]
         try:
-            self.header = StoreHeader.model_validate(attributes.get(HEADER))
-            seal = attributes.get(SEAL)
+            self.header = StoreHeader.model_validate(self._attributes.get(HEADER))
+            seal = self._attributes.get(SEAL)
             self.seal = None if seal is None else Seal.model_validate(seal)
         except ValidationError as error:
-            raise damaged(self.path, f"its description does not hold: {_first(error)}") from error
+            raise damaged(self.place, f"its description does not hold: {_first(error)}") from error
         self.layout = self.header.layout
+        self._shards = ShardReader(self.place, self.header)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -89,10 +99,12 @@ class Store:
 
     @cached_property
     def usable(self) -> npt.NDArray[np.bool_]:
-        """Whether each clip holds values; those that do not are NaN."""
-        usable = np.asarray(self._load("usable"), dtype=bool)
-        if self.seal is not None and int(usable.sum()) != self.seal.usable:
-            raise damaged(self.path, f"its seal counts {self.seal.usable} usable clips, `usable` {int(usable.sum())}")
+        """Whether each clip holds values; those that do not are NaN; none is while the store is not sealed."""
+        if self.seal is None:
+            return np.zeros(self.header.clips, bool)
+        usable = np.frombuffer(self._content("usable"), bool)
+        if len(usable) != self.header.clips or int(usable.sum()) != self.seal.usable:
+            raise damaged(self.place, f"its seal counts {self.seal.usable} usable clips, `usable` {int(usable.sum())}")
         return usable
 
     def sides(self, split: str) -> npt.NDArray[np.str_]:
@@ -105,45 +117,54 @@ class Store:
         """
         if split not in self.header.splits:
             raise StoreError(
-                f"{self.path} has no split {split!r}: {nearest(split, self.header.splits)}",
+                f"{self.place} has no split {split!r}: {nearest(split, self.header.splits)}",
                 todo="Name one of its splits, or add the split to the dataset and extract again.",
             )
         return np.array(self._table[f"split_{split}"])
 
-    def read(self, clips: Sequence[int] | npt.NDArray[np.int64], out: Values | None = None) -> Values:
+    def read(
+        self, clips: Sequence[int] | npt.NDArray[np.int64], out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
         """The features of some clips, in the order asked for.
 
         Parameters
         ----------
         clips : sequence of int
             Positions in the store; repetitions are allowed.
-        out : array, shape ``(len(clips), *layout.shape)``, float32, optional
-            Filled and returned instead of a new array.
+        out : array, shape ``(len(clips), *layout.shape)``, optional
+            Filled and returned instead of a new array. Of float32, it gets values; of the type that the store keeps
+            (``header.encoding.dtype``), the numbers as they lie on disk, which spares the conversion.
 
         Returns
         -------
-        array, shape ``(len(clips), *layout.shape)``, float32
-            Every chunk's checksum has been verified; excluded clips are NaN.
+        array, shape ``(len(clips), *layout.shape)``
+            float32 by default. Every chunk's checksum has been verified; excluded clips are NaN.
 
         Raises
         ------
         IndexError
             When a position is outside the store.
+        ValueError
+            When ``out`` has another shape or type.
         StoreError
-            When a chunk does not match its checksum.
+            When a chunk is not there or does not match its checksum.
         """
-        wanted = np.asarray(clips, dtype=np.int64)
+        wanted = np.asarray(clips, dtype=np.int64).reshape(-1)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.header.clips):
             raise IndexError(f"clips {wanted.min()}..{wanted.max()} of a store of {self.header.clips}")
-        values = np.empty((len(wanted), *self.layout.shape), np.float32) if out is None else out
-        features = self._array("features")
-        for start, stop in _runs(wanted):
-            try:
-                values[start:stop] = features[int(wanted[start]) : int(wanted[stop - 1]) + 1]
-            except Exception as error:
-                raise damaged(self.path, f"clip {self.ids[int(wanted[start])]} does not read: {error}") from error
-        self._refuse_missing(wanted, values)
-        return values
+        shape = (len(wanted), *self.layout.shape)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype not in (np.float32, np.dtype(self.header.encoding.dtype)):
+            raise ValueError(f"out is {out.dtype} {out.shape}, and these clips are float32 {shape}")
+        failed = self._shards.read(wanted, out)
+        if failed:
+            clip, why = next(iter(failed.items()))
+            more = f" ({len(failed)} clips of this read do not)" if len(failed) > 1 else ""
+            raise damaged(self.place, f"clip {self.ids[clip]} does not read: {why}{more}")
+        if self.header.encoding.dtype.startswith("int") and out.dtype == np.float32 and self.seal is not None:
+            out[~self.usable[wanted]] = np.nan  # 16-bit samples leave no number to say so
+        return out
 
     def patches(self, clips: Sequence[int] | npt.NDArray[np.int64]) -> Values:
         """The features of some clips, cut as the recipe's ``patches`` say.
@@ -160,7 +181,7 @@ class Store:
         """
         if self.header.recipe.patches is None:
             raise StoreError(
-                f"{self.path} has no patches: its recipe {self.header.recipe.name} names none.",
+                f"{self.place} has no patches: its recipe {self.header.recipe.name} names none.",
                 todo="Read whole clips, or cut them with ascfeat.patches.cut.",
             )
         return cut(self.read(clips), self.header.recipe.patches)
@@ -176,11 +197,11 @@ class Store:
         mean, variance : arrays, shape ``(clips, *layout.band_shape)``, float64
             NaN for excluded clips.
         """
-        mean, variance = (np.asarray(self._load(name), dtype=np.float64) for name in ("mean", "variance"))
+        mean, variance = (self._statistic(name) for name in ("mean", "variance"))
         gone = self.usable & ~np.isfinite(mean + variance).reshape(len(mean), -1).all(axis=1)
-        if self.seal is not None and gone.any():
+        if gone.any():
             raise damaged(
-                self.path, f"mean or variance of {gone.sum()} clips is missing, first {self.ids[gone.argmax()]}"
+                self.place, f"mean or variance of {gone.sum()} clips is missing, first {self.ids[gone.argmax()]}"
             )
         return mean, variance
 
@@ -197,29 +218,35 @@ class Store:
 
     def written(self, clip: int) -> float:
         """When the unit of a clip was recorded, in seconds since the epoch; by the file system, not by the store."""
-        record = self._chunk("ledger/record", clip // self.header.clips_per_unit)
-        return record.stat().st_mtime if record.is_file() else 0.0
+        try:
+            return self.place.modified(self.header.chunk(LEDGER, clip // self.header.clips_per_unit))
+        except FileNotFoundError:
+            return 0.0
 
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of the header as it was written and the ledger's records in order."""
-        whole = hashlib.sha256(canonical_json(dict(self._group.attrs)[HEADER]).encode())
+        whole = self._header_digest()
         for unit in range(self.header.units):
             whole.update(self._record_text(unit).encode())
         return whole.hexdigest()
 
     def excluded(self) -> dict[str, ClipRecord]:
         """The clips that hold no values, by id, with their reasons."""
-        return {i: r for i, r in zip(self.ids, self.records(), strict=True) if r is not None and r.excluded}
+        found = {i: r for i, r in enumerate(self.records()) if r is not None and r.excluded}
+        return {self.ids[i]: r for i, r in found.items()}
 
     def pending(self) -> list[int]:
-        """Units that are not done: no record in the ledger, or no shard of the right size under it."""
+        """Units that are not done: no record in the ledger, or no shard of a possible size under it."""
         return [u for u in range(self.header.units) if not self._done(u)]
 
     def _done(self, unit: int) -> bool:
-        shard = self._chunk("features", unit)
         clips = len(range(*unit_rows(self.header, unit)))
-        least = clips * (self.layout.clip_bytes + 4)  # every chunk carries a checksum of four bytes, before the index
-        return self._recorded(unit) and shard.is_file() and shard.stat().st_size >= least
+        each = 1 if self.header.encoding.compress else self.header.number_bytes
+        least = clips * (each + chunks.CHECKSUM) + chunks.index_size(self.header.clips_per_unit)
+        try:
+            return self._recorded(unit) and self.place.size(self.header.chunk("features", unit)) >= least
+        except FileNotFoundError:
+            return False
 
     def _recorded(self, unit: int) -> bool:
         """Whether the ledger holds a readable record of a unit; a damaged one is none."""
@@ -228,69 +255,86 @@ class Store:
         except (StoreError, ValidationError):
             return False
 
-    def _chunk(self, name: str, unit: int) -> Path:
-        """The file of an array's chunk or shard; a unit takes one along the first axis, and all of the others."""
-        rest = {"features": self.layout.shape, "mean": self.layout.band_shape, "variance": self.layout.band_shape}
-        return self.path.joinpath(name, "c", str(unit), *["0"] * len(rest.get(name, ())))
-
-    def _refuse_missing(self, wanted: npt.NDArray[np.int64], values: Values) -> None:
-        """A deleted shard reads as the fill value without a word from any Zarr reader; here it does not."""
-        if self.seal is None or not len(wanted):
-            return
-        finite = np.isfinite(values.reshape(len(wanted), -1).sum(axis=1))  # one NaN anywhere, and the sum is NaN
-        gone = wanted[self.usable[wanted] & ~finite]
-        if len(gone):
-            raise damaged(self.path, f"the values of {len(gone)} clips are missing, first {self.ids[gone[0]]}")
-
     def _record_text(self, unit: int) -> str:
-        return str(self._load("ledger/record", unit))
+        key = self.header.chunk(LEDGER, unit)
+        try:
+            return chunks.text_of(self.place.read(key))
+        except FileNotFoundError:
+            return ""
+        except Damaged as error:
+            raise damaged(self.place, f"ledger record {unit}: {error}") from error
+
+    def _header_digest(self) -> Any:
+        return hashlib.sha256(canonical_json(self._attributes[HEADER]).encode())
+
+    def _statistic(self, name: str) -> npt.NDArray[np.float64]:
+        shape = (self.header.clips_per_unit, *self.layout.band_shape)
+        whole = np.empty((self.header.units * shape[0], *shape[1:]))
+        for unit in range(self.header.units):
+            block = np.frombuffer(self._content(name, unit), "<f8")
+            if block.size != np.prod(shape):
+                raise damaged(self.place, f"{self.header.chunk(name, unit)} holds {block.size} numbers")
+            whole[unit * shape[0] : (unit + 1) * shape[0]] = block.reshape(shape)
+        return whole[: self.header.clips]
 
     @cached_property
     def _table(self) -> dict[str, tuple[str, ...]]:
         """What the store's string arrays say of each clip, checked against the header."""
-        names = ("clip", *PROPERTIES, *(f"split_{s}" for s in self.header.splits))
-        table = {name: tuple(str(s) for s in self._load(name)) for name in names}
+        table = {name: tuple(self._strings(name)) for name in table_names(self.header)}
         if table_digest(table) != self.header.table:
-            raise damaged(self.path, "ids, labels, devices, places or splits are not those that it was made with")
+            raise damaged(self.place, "ids, labels, devices, places or splits are not those that it was made with")
         return table
 
-    def _load(self, name: str, at: Any = slice(None)) -> Any:
-        """Values of an array; whatever zarr makes of damaged bytes becomes one clear error."""
+    def _strings(self, name: str, count: int | None = None) -> Iterator[str]:
+        """The strings of an array; as many as there are clips unless it is said."""
+        whole = count or self.header.clips
+        size = min(whole, STRINGS_PER_CHUNK)
+        for part in range(-(-whole // size)):
+            try:
+                texts = chunks.texts_of(self.place.read(f"{name}/c/{part}"), size)
+            except FileNotFoundError:
+                raise damaged(self.place, f"{name} is missing: there is no file {name}/c/{part}") from None
+            except Damaged as error:
+                raise damaged(self.place, f"{name} does not read: {error}") from error
+            yield from texts[: whole - part * size]
+
+    def _content(self, name: str, unit: int = 0) -> bytes:
+        """What a chunk of a small array holds, checked."""
+        key = self.header.chunk(name, unit)
         try:
-            return self._array(name)[at]
-        except Exception as error:
-            raise damaged(self.path, f"{name} does not read: {error}") from error
-
-    def _array(self, name: str) -> Any:
-        try:
-            return self._group[name]
-        except Exception as error:
-            raise damaged(self.path, f"{name} does not open: {error}") from error
+            return chunks.content(self.place.read(key))
+        except FileNotFoundError:
+            raise damaged(self.place, f"{name} is missing: there is no file {key}") from None
+        except Damaged as error:
+            raise damaged(self.place, f"{name} does not read: {key}: {error}") from error
 
 
-def store_path(features: Path, dataset: str, recipe: str) -> Path:
+def store_path(features: Place | Path | str, dataset: str, recipe: str) -> Place:
     """Where the store of a dataset and a recipe lies: ``features/<dataset>/<recipe>.zarr``."""
-    return Path(features) / dataset / f"{recipe}.zarr"
+    return open_place(features) / dataset / f"{recipe}.zarr"
 
 
-def find_stores(features: Path, recipe: str | None = None) -> list[Path]:
+def find_stores(features: Place | Path | str, recipe: str | None = None) -> list[Place]:
     """The stores of a feature folder, sorted; those of one recipe if it is named."""
-    return sorted(p for p in Path(features).glob(f"*/{recipe or '*'}.zarr") if (p / "zarr.json").is_file())
+    library = open_place(features)
+    below = (library / dataset for dataset in library.folders())
+    names = ((d, [f"{recipe}.zarr"] if recipe else [n for n in d.folders() if n.endswith(".zarr")]) for d in below)
+    return [d / name for d, each in names for name in each if (d / name).exists(ROOT)]
 
 
-def open_store(path: Path) -> Store:
-    """Open a sealed store.
+def open_store(place: Place | Path | str) -> Store:
+    """Open a sealed store: a folder, ``s3://bucket/prefix/…zarr`` or ``http://host/…zarr``.
 
     Raises
     ------
     StoreError
         When there is none, or when it is not sealed: an unfinished store is never read as if it were whole.
     """
-    store = Store(path)
+    store = Store(place)
     if store.seal is None:
         done = sum(store.unit_record(u) is not None for u in range(store.header.units))
         raise StoreError(
-            f"{path} is not finished: {done} of {store.header.units} units are done, and it is not sealed.",
+            f"{store.place} is not finished: {done} of {store.header.units} units are done, and it is not sealed.",
             todo=f"Finish it with `ascfeat extract` on {store.header.dataset}, --recipe {store.header.recipe.name}.",
         )
     return store
@@ -301,36 +345,34 @@ def unit_rows(header: StoreHeader, unit: int) -> tuple[int, int]:
     return unit * header.clips_per_unit, min((unit + 1) * header.clips_per_unit, header.clips)
 
 
-def value_digest(values: Values) -> str:
-    """SHA-256 of one clip's values as little-endian bytes."""
-    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").tobytes()).hexdigest()
+def table_names(header: StoreHeader) -> list[str]:
+    """The arrays that hold a string of each clip."""
+    return ["clip", *PROPERTIES, *(f"split_{s}" for s in header.splits)]
 
 
-def _runs(wanted: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Stretches of consecutive clips, so that neighbours are read in one go."""
-    breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-    edges = [0, *breaks.tolist(), len(wanted)]
-    return ((a, b) for a, b in itertools.pairwise(edges) if b > a)
-
-
-def open_group(path: Path, *, mode: Any) -> zarr.Group:
-    """The root group of a store, or a StoreError that says why there is none."""
-    if not (path / "zarr.json").is_file():
-        raise StoreError(
-            f"There is no feature store at {path}.",
-            todo="Make it with `ascfeat extract`, or list what there is with `ascfeat ls`.",
-        )
+def root_of(place: Place) -> dict[str, Any]:
+    """The root's document, with its attributes; a StoreError says why there is none."""
     try:
-        return zarr.open_group(path, mode=mode, use_consolidated=False)
-    except Exception as error:  # zarr raises whatever the damaged JSON leads it to
-        raise damaged(path, f"its zarr.json does not open: {error}") from error
+        if place.size(ROOT) > LARGEST_ROOT:
+            raise damaged(place, f"its zarr.json is larger than {LARGEST_ROOT >> 20} MiB")
+        root = json.loads(place.read(ROOT))
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"There is no feature store at {place}.",
+            todo="Make it with `ascfeat extract`, or list what there is with `ascfeat ls`.",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise damaged(place, f"its zarr.json does not open: {error}") from error
+    if not isinstance(root, dict) or not isinstance(root.get("attributes"), dict):
+        raise damaged(place, "its zarr.json is not that of a feature store")
+    return root
 
 
-def damaged(path: Path, why: str) -> StoreError:
+def damaged(place: Place | str, why: str) -> StoreError:
     """The error for a store that is there and does not hold."""
     return StoreError(
-        f"{path} cannot be used: {why}.",
-        todo="Restore it from a copy, or remove it and extract again.",
+        f"{place} cannot be used: {why}.",
+        todo=f"See what is wrong with `ascfeat verify {place}`, and heal it with `ascfeat repair`.",
     )
 
 

@@ -1,29 +1,33 @@
-"""Verifying a sealed store against itself: every chunk, digest, statistic and count, and what is wrong by name."""
+"""Verifying a sealed store against itself: every file, digest, statistic and count, and what is wrong by name."""
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from ascfeat.store.reading import Store, unit_rows, value_digest
-from ascfeat.store.table import PROPERTIES, table_digest
-from ascfeat.store.writing import time_statistics
+from ascfeat.store import chunks, metadata
+from ascfeat.store.chunks import Damaged
+from ascfeat.store.creating import document, root_digest
+from ascfeat.store.encoding import decode, number_digest
+from ascfeat.store.places import Place
+from ascfeat.store.reading import CHECK, LEDGER, ROOT, SPARE, Store, table_names, unit_rows
+from ascfeat.store.table import table_digest
+from ascfeat.store.writing import node_names, time_statistics
 from ascfeat.work import ordered
+from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError
 from ascschemas.store import ClipRecord, UnitRecord
 
 ProblemKind = Literal["missing", "damaged", "different"]
 """A file that is not there; bytes that do not read; values that read well and are not those that were written."""
-VALUES, LEDGER = ("features", "mean", "variance"), "ledger/record"
+Part = Literal["root", "structure", "unit", "seal"]
+"""What heals it: the root's copy; the dataset's list; computing the unit again; sealing again."""
 STATISTICS_TOLERANCE = 1e-9
 """Relative: sums in float64 come out otherwise in their last digits on another machine, and no further."""
 
@@ -37,9 +41,13 @@ class Problem:
 
     kind: ProblemKind
     where: str
-    """A clip, a unit or an array."""
+    """A clip, a unit, an array or a file."""
     detail: str
     """What is wrong with it."""
+    part: Part = "unit"
+    """What heals it."""
+    unit: int | None = None
+    """The unit that is concerned, where it is one."""
 
     def __str__(self) -> str:
         return f"{self.kind:<9}  {self.where}: {self.detail}"
@@ -47,6 +55,22 @@ class Problem:
 
 Found = Generator[Problem, None, T]
 """Yields problems, and returns what could be read all the same."""
+
+
+def root_problems(place: Place) -> Iterator[Problem]:
+    """What is wrong with the root's document and its copy, by their own digests; a store may not open with them."""
+    found = {key: _root(place, key) for key in (ROOT, SPARE)}
+    for _, problem in found.values():
+        if problem is not None:
+            yield problem
+    (root, bad), (spare, worse) = found[ROOT], found[SPARE]
+    if bad is None and worse is None and root != spare:
+        yield Problem("different", SPARE, f"it is not a copy of {ROOT}", "root")
+
+
+def sound_root(place: Place) -> bytes | None:
+    """The root's document, or the copy of it where only that is whole; None where neither is."""
+    return next((data for key in (ROOT, SPARE) for data, problem in [_root(place, key)] if problem is None), None)
 
 
 def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = lambda done: None) -> Iterator[Problem]:
@@ -61,10 +85,8 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
     progress : callable
         Given the number of clips that are done.
     """
-    broken = list(_metadata(store))
-    yield from broken
-    if broken:  # what else they hold cannot be told
-        return
+    yield from root_problems(store.place)
+    yield from _metadata(store)
     names = yield from _table(store)
     yield from _coordinates(store)
     units = ordered(lambda unit: list(_unit(store, unit, names)), range(store.header.units), threads=threads)
@@ -74,132 +96,176 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
     yield from _seal(store)
 
 
+def _root(place: Place, key: str) -> tuple[bytes, Problem | None]:
+    """A root document's bytes, and what is wrong with them."""
+    try:
+        data = place.read(key)
+    except FileNotFoundError:
+        return b"", Problem("missing", key, "there is no such file", "root")
+    try:
+        root = metadata.parse(data)
+        whole = document(root) == data and root["attributes"].get(CHECK) == root_digest(root)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return data, Problem("damaged", key, f"it does not read: {_brief(error)}", "root")
+    return data, None if whole else Problem("damaged", key, "it does not match its digest", "root")
+
+
 def _metadata(store: Store) -> Iterator[Problem]:
-    """Every array's own metadata is there, fits the header, and is what the root says of it to readers of the root."""
-    root = json.loads((store.path / "zarr.json").read_bytes())
-    consolidated = (root.get("consolidated_metadata") or {}).get("metadata", {})
-    for name, shape in _shapes(store).items():
+    """Every array's own metadata is there, fits the header, and is byte for byte what the root says of it."""
+    for name, problem in metadata.problems(store.place, store.header):
+        yield Problem("different", name, problem, "structure")
+    try:
+        copies = metadata.parse(store.place.read(ROOT)).get("consolidated_metadata", {}).get("metadata", {})
+    except (ValueError, AttributeError):
+        return
+    for name in node_names(store.header):
+        key = f"{name}/zarr.json"
         try:
-            own = json.loads((store.path / name / "zarr.json").read_bytes())
+            whole = name not in copies or store.place.read(key) == document(copies[name])
         except FileNotFoundError:
-            yield Problem("missing", name, "there is no zarr.json in its folder")
-        except (OSError, ValueError) as error:
-            yield Problem("damaged", name, f"its zarr.json does not read: {error}")
-        else:
-            if own != consolidated.get(name):
-                yield Problem("different", name, "its zarr.json is not what the store's root says of it")
-            elif own.get("shape") != list(shape):
-                yield Problem("different", name, f"its shape is {own.get('shape')}, the header asks for {list(shape)}")
-
-
-def _shapes(store: Store) -> dict[str, tuple[int, ...]]:
-    """Every array of a store, and the shape that follows from the header."""
-    header, layout = store.header, store.layout
-    bands = (header.clips, *layout.band_shape)
-    return {
-        **dict.fromkeys([*_table_names(store), "usable"], (header.clips,)),
-        **{axis.name: (axis.size,) for axis in layout.axes},
-        **dict(zip(VALUES, ((header.clips, *layout.shape), bands, bands), strict=True)),
-        LEDGER: (header.units,),
-    }
+            continue  # named above
+        if not whole:
+            yield Problem("damaged", key, "its bytes are not those of the root's copy", "structure")
 
 
 def _table(store: Store) -> Found[Sequence[str]]:
-    """Clip ids, or positions where the string arrays are not those that the store was made with."""
+    """Problems of the string arrays; the clips' names, or their numbers where they do not read."""
     table = {}
-    for name in _table_names(store):
-        values = yield from _whole(store, name)
-        if values is not None:
-            table[name] = tuple(str(v) for v in values)
-    if len(table) == len(_table_names(store)):
-        if table_digest(table) == store.header.table:
-            return table["clip"]
-        yield Problem("different", "clip table", f"one of {', '.join(table)} is not what the header has the SHA-256 of")
-    return [f"clip {i}" for i in range(store.header.clips)]
+    for name in table_names(store.header):
+        try:
+            table[name] = list(store._strings(name))
+        except StoreError as error:
+            yield Problem("damaged", name, _brief(error), "structure")
+    if len(table) == len(table_names(store.header)) and table_digest(table) != store.header.table:
+        yield Problem("different", "ids, labels, devices, places or splits", "not those of the header", "structure")
+    ids = table.get("clip", [])
+    return ids if len(ids) == store.header.clips else [f"clip {i}" for i in range(store.header.clips)]
 
 
 def _coordinates(store: Store) -> Iterator[Problem]:
+    """Coordinates are those of the header's layout."""
     for axis in store.layout.axes:
-        values = yield from _whole(store, axis.name)
-        if values is not None and values.tolist() != list(axis.coordinates()):
-            yield Problem("different", axis.name, "its coordinates are not those of the header's layout")
+        values, key = axis.coordinates(), store.header.chunk(axis.name)
+        try:
+            if isinstance(values[0], str):
+                same = list(store._strings(axis.name, axis.size)) == list(values)
+            else:
+                same = store._content(axis.name) == np.array(values, "<f8").tobytes()
+        except StoreError as error:
+            yield Problem("damaged" if store.place.exists(key) else "missing", axis.name, _brief(error), "structure")
+            continue
+        if not same:
+            yield Problem("different", axis.name, "its coordinates are not those of the header's layout", "structure")
 
 
 def _unit(store: Store, unit: int, names: Sequence[str]) -> Iterator[Problem]:
     """Problems of a unit's files and clips; a clip whose values are wrong has no second problem of its statistics."""
     rows = range(*unit_rows(store.header, unit))
     record = yield from _record(store, unit, len(rows))
-    blocks = []
-    for name in VALUES:
-        blocks.append((yield from _block(store, name, unit, names)))
-    for i, row in enumerate(rows):
-        features, mean, variance = (block[i] for block in blocks)
-        wrong = features is not None and record is not None and _wrong_values(features, record.clips[i])
+    numbers = yield from _shard(store, unit, names)
+    means = yield from _block(store, "mean", unit, names)
+    variances = yield from _block(store, "variance", unit, names)
+    for i, (row, found, mean, variance) in enumerate(zip(rows, numbers, means, variances, strict=True)):
+        wrong = found is not None and record is not None and _wrong_values(store, found, record.clips[i])
         if wrong:
-            yield Problem(wrong[0], names[row], wrong[1])
-        elif features is not None:
-            yield from _statistics(names[row], features, mean, variance, timed=store.layout.timed)
+            yield Problem(wrong[0], names[row], wrong[1], unit=unit)
+        elif found is not None and record is not None:
+            values = _values(store, found, record.clips[i])
+            yield from _statistics(names[row], values, mean, variance, timed=store.layout.timed, unit=unit)
 
 
 def _record(store: Store, unit: int, clips: int) -> Found[UnitRecord | None]:
-    where = f"ledger record {unit}"
-    if not store._chunk(LEDGER, unit).is_file():
-        yield Problem("missing", where, f"there is no file {_relative(store, store._chunk(LEDGER, unit))}")
-        return None
+    where, key = f"ledger record {unit}", store.header.chunk(LEDGER, unit)
     try:
-        record = store.unit_record(unit)
+        text = store._record_text(unit)
+        record = UnitRecord.model_validate_json(text) if text else None
     except (StoreError, ValidationError) as error:
-        yield Problem("damaged", where, _brief(error))
+        yield Problem("damaged", where, _brief(error), unit=unit)
         return None
-    if record is None or (record.unit, len(record.clips)) != (unit, clips):
-        found = f"unit {record.unit} of {len(record.clips)} clips" if record else "nothing"
-        yield Problem("different", where, f"it speaks of {found}, not of unit {unit} of {clips} clips")
+    if record is None:
+        yield Problem("missing", where, f"there is no file {key}", unit=unit)
         return None
+    if (record.unit, len(record.clips)) != (unit, clips):
+        found = f"unit {record.unit} of {len(record.clips)} clips"
+        yield Problem("different", where, f"it speaks of {found}, not of unit {unit} of {clips} clips", unit=unit)
+        return None
+    if canonical_json(record) != text:
+        yield Problem("different", where, "it is not in its canonical form", unit=unit)
     return record
 
 
+def _shard(store: Store, unit: int, names: Sequence[str]) -> Found[list[Array | None]]:
+    """The numbers of each clip of a unit; None where they do not read."""
+    rows, key = range(*unit_rows(store.header, unit)), store.header.chunk("features", unit)
+    nothing: list[Array | None] = [None] * len(rows)
+    where = f"features of {names[rows[0]]} … {names[rows[-1]]}"
+    try:
+        data = store.place.read(key)
+        index = chunks.index_of(data[-chunks.index_size(store.header.clips_per_unit) :], store.header.clips_per_unit)
+    except FileNotFoundError:
+        yield Problem("missing", where, f"there is no file {key}", unit=unit)
+        return nothing
+    except Damaged as error:
+        yield Problem("damaged", where, f"{key}: {error}", unit=unit)
+        return nothing
+    out = np.empty((len(rows), *store.layout.shape), store.header.encoding.dtype)
+    failed = store._shards.unpacked(data, index, out)
+    for i, why in failed.items():
+        kind: ProblemKind = "missing" if index[i, 0] == chunks.ABSENT else "damaged"
+        yield Problem(kind, names[rows[i]], why, unit=unit)
+    held = index[: len(rows)][index[: len(rows), 0] != chunks.ABSENT]
+    if not failed and int(held[:, 1].sum()) + chunks.index_size(len(index)) != len(data):
+        yield Problem("different", where, f"{key} holds more than its chunks and its index", unit=unit)
+    return [None if i in failed else out[i] for i in range(len(rows))]
+
+
 def _block(store: Store, name: str, unit: int, names: Sequence[str]) -> Found[Sequence[Array | None]]:
-    """What a unit holds of each of its clips in one array; None where that does not read."""
-    rows = range(*unit_rows(store.header, unit))
-    where, file = f"{name} of {names[rows[0]]} … {names[rows[-1]]}", store._chunk(name, unit)
-    if not file.is_file():
-        yield Problem("missing", where, f"there is no file {_relative(store, file)}")
+    """What a unit holds of each of its clips in a statistic; None where that does not read."""
+    rows, key = range(*unit_rows(store.header, unit)), store.header.chunk(name, unit)
+    where = f"{name} of {names[rows[0]]} … {names[rows[-1]]}"
+    shape = (store.header.clips_per_unit, *store.layout.band_shape)
+    try:
+        block = np.frombuffer(chunks.content(store.place.read(key)), "<f8").reshape(shape)
+    except FileNotFoundError:
+        yield Problem("missing", where, f"there is no file {key}", unit=unit)
         return [None] * len(rows)
-    try:
-        return list(store._array(name)[rows.start : rows.stop])
-    except Exception as error:  # zarr raises whatever damaged bytes lead it to
-        whole = Problem("damaged", where, _brief(error))
-    found = [_one(store, name, row) for row in rows]
-    if all(isinstance(f, str) for f in found):  # the shard's index, say
-        yield whole
-    else:
-        yield from (Problem("damaged", names[row], f) for row, f in zip(rows, found, strict=True) if isinstance(f, str))
-    return [None if isinstance(f, str) else f for f in found]
+    except ValueError as error:
+        yield Problem("damaged", where, f"{key}: {error}", unit=unit)
+        return [None] * len(rows)
+    return list(block[: len(rows)])
 
 
-def _one(store: Store, name: str, row: int) -> Array | str:
-    """What an array holds of one clip, or why it does not read."""
-    try:
-        return np.asarray(store._array(name)[row])
-    except Exception as error:  # as above
-        return _brief(error)
-
-
-def _wrong_values(features: Array, record: ClipRecord) -> tuple[ProblemKind, str] | None:
+def _wrong_values(store: Store, numbers: Array, record: ClipRecord) -> tuple[ProblemKind, str] | None:
     if record.excluded:
-        wrong = not np.isnan(features).all()
+        wrong = not _is_missing(numbers).all()
         return ("different", f"it holds values, and the ledger excludes it: {record.excluded}") if wrong else None
-    if np.isnan(features).all():
-        return "missing", "its chunk is not in the shard"
-    if not np.isfinite(features).all():
-        return "different", "its values are not finite"
-    if value_digest(features) != record.values:
-        return "different", "its values are not those that the ledger has the SHA-256 of"
-    return None
+    if number_digest(numbers) == record.values:
+        finite = bool(np.isfinite(_values(store, numbers, record)).all())
+        return None if finite else ("different", "its values are not finite")
+    if _is_missing(numbers).all():
+        return "missing", "its values are those of a clip that has none"
+    if not numbers.any():
+        return "different", "its values are all zero, and the ledger has the SHA-256 of others"
+    return "different", "its values are not those that the ledger has the SHA-256 of"
+
+
+def _is_missing(numbers: Array) -> Array:
+    """Where numbers say that there is no value."""
+    gone: Array = np.isnan(numbers) if numbers.dtype.kind == "f" else numbers == np.iinfo(numbers.dtype).min
+    return gone
+
+
+def _values(store: Store, numbers: Array, record: ClipRecord) -> Array:
+    """Values of a clip's numbers; NaN where it is excluded."""
+    values = np.empty(numbers.shape, np.float32)
+    decode(numbers, store.header.encoding, values)
+    if record.excluded:
+        values[...] = np.nan
+    return values
 
 
 def _statistics(
-    clip: str, features: Array, mean: Array | None, variance: Array | None, *, timed: bool
+    clip: str, features: Array, mean: Array | None, variance: Array | None, *, timed: bool, unit: int
 ) -> Iterator[Problem]:
     """Mean and variance over time are those of the values, to the last digits of float64."""
     expected = time_statistics(features, timed=timed)
@@ -208,13 +274,18 @@ def _statistics(
         ("mean", "variance"), (mean, variance), expected, (scale, scale**2), strict=True
     ):
         if found is not None and not np.allclose(found, right, 0, STATISTICS_TOLERANCE * size, equal_nan=True):
-            yield Problem("different", clip, f"its {name} is not that of its values")
+            yield Problem("different", clip, f"its {name} is not that of its values", unit=unit)
 
 
 def _seal(store: Store) -> Iterator[Problem]:
     """The seal's counts and digest, and ``usable``, are what the ledger says; nothing where the ledger is not whole."""
     assert store.seal is not None
-    usable = yield from _whole(store, "usable")
+    usable: Array | None = None
+    try:
+        usable = np.frombuffer(store._content("usable"), bool)
+    except StoreError as error:
+        kind: ProblemKind = "damaged" if store.place.exists(store.header.chunk("usable")) else "missing"
+        yield Problem(kind, "usable", _brief(error), "seal")
     try:
         records, digest = [r for r in store.records() if r is not None], store.digest()
     except (StoreError, ValidationError):
@@ -222,41 +293,20 @@ def _seal(store: Store) -> Iterator[Problem]:
     if len(records) != store.header.clips:
         return
     if usable is not None and usable.tolist() != [not r.excluded for r in records]:
-        yield Problem("different", "usable", "it does not name the clips that the ledger says hold values")
+        yield Problem("different", "usable", "it does not name the clips that the ledger says hold values", "seal")
     reasons = Counter(r.excluded for r in records if r.excluded)
+    off = [r.error for r in records if r.error is not None]
     for name, sealed, found in (
         ("usable clips", store.seal.usable, len(records) - reasons.total()),
         ("excluded clips", dict(store.seal.excluded), dict(sorted(reasons.items()))),
+        ("error", store.seal.error, max(off) if off else None),
         ("digest", store.seal.digest, digest),
     ):
         if sealed != found:
-            yield Problem("different", "seal", f"{name}: sealed {sealed}, header and ledger give {found}")
-
-
-def _table_names(store: Store) -> list[str]:
-    return ["clip", *PROPERTIES, *(f"split_{s}" for s in store.header.splits)]
-
-
-def _whole(store: Store, name: str) -> Found[Array | None]:
-    """All values of a small array, or None where it does not read."""
-    try:
-        array = store._array(name)
-        counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
-        files = [store.path.joinpath(name, "c", *map(str, at)) for at in itertools.product(*map(range, counts))]
-        gone = [file for file in files if not file.is_file()]
-        if not gone:
-            return np.asarray(array[:])
-    except Exception as error:  # zarr raises whatever damaged bytes lead it to
-        yield Problem("damaged", name, _brief(error))
-        return None
-    yield from (Problem("missing", name, f"there is no file {_relative(store, file)}") for file in gone)
-    return None
-
-
-def _relative(store: Store, file: Path) -> str:
-    return file.relative_to(store.path).as_posix()
+            yield Problem("different", "seal", f"{name}: sealed {sealed}, header and ledger give {found}", "seal")
 
 
 def _brief(error: Exception) -> str:
-    """The first line of what a library says of damaged bytes."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what is said of damaged bytes."""
+    text = error.what if isinstance(error, StoreError) else str(error)
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
-import shutil
-import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
+from pydantic import ValidationError
 
-from ascfeat.store.chunks import is_whole_chunk, is_whole_shard, sync, sync_folders, write_chunk, write_shard
-from ascfeat.store.reading import SEAL, Statistics, Store, Values, open_group, unit_rows, value_digest
+from ascfeat.store import chunks
+from ascfeat.store.chunks import Damaged
+from ascfeat.store.creating import root_document
+from ascfeat.store.encoding import missing, number_digest, rounded
+from ascfeat.store.places import Piece, Place, open_place
+from ascfeat.store.reading import (
+    HEADER,
+    LEDGER,
+    ROOT,
+    SEAL,
+    SPARE,
+    Statistics,
+    Store,
+    Values,
+    table_names,
+    unit_rows,
+)
 from ascschemas.base import canonical_json
 from ascschemas.certificate import Certificate
 from ascschemas.layout import Layout
-from ascschemas.problems import Difference, StoreError
-from ascschemas.store import ClipRecord, Seal, UnitRecord
+from ascschemas.problems import AudioError, Difference, StoreError
+from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
 
 
 @dataclass(frozen=True)
@@ -29,36 +41,47 @@ class Row:
     """One clip of a unit, ready to be written; :func:`row` makes it."""
 
     record: ClipRecord
-    """What is known of it, with the digest of its values."""
-    values: Values
-    """Of shape ``layout.shape``."""
+    """What is known of it, with the digest of its numbers."""
+    chunk: tuple[Piece, bytes]
+    """Its numbers as they will lie on disk, and their checksum."""
     mean: npt.NDArray[np.float64]
     """Of shape ``layout.band_shape``, as is the variance."""
     variance: npt.NDArray[np.float64]
 
 
 class Writer(Store):
-    """A store that this process may write; get one inside ``lock.exclusive(path)``.
+    """A store that this process may write; get one inside ``lock.exclusive(place)``.
 
-    Opening it sweeps what a killed writer left behind.
+    Parameters
+    ----------
+    place : Place
+        The store.
+    sweep : bool
+        Whether to remove what a killed writer left behind first. Workers that write units for the one who holds the
+        lock must not: they would sweep each other's files.
+    still_ours : callable
+        Called before anything is published; it raises when the lock was lost.
     """
 
-    def __init__(self, path: Path) -> None:
-        sweep(path)
-        super().__init__(path)
-        self._group = open_group(self.path, mode="r+")
+    def __init__(
+        self, place: Place | Path | str, *, sweep: bool = True, still_ours: Callable[[], None] = lambda: None
+    ) -> None:
+        place = open_place(place)
+        if sweep:
+            place.sweep()
+        super().__init__(place)
+        self._still_ours = still_ours
 
     def reopen(self, units: Sequence[int]) -> None:
         """Forget units, so that they are pending again; the seal goes first."""
         if units and self.seal is not None:
-            attributes = {k: v for k, v in self._group.attrs.items() if k != SEAL}
-            self._replace_root(attributes)
+            self._still_ours()
+            self._publish({HEADER: self._attributes[HEADER]}, sealed=False)
             self.seal = None
+            self.__dict__.pop("usable", None)
         for unit in units:
-            self._chunk("ledger/record", unit).unlink(missing_ok=True)
-        records = self._chunk("ledger/record", 0)
-        if units and records.parent.is_dir():  # on disk before anything is written over what they vouched for
-            sync_folders(records, self.path)
+            self._still_ours()
+            self.place.remove(self.header.chunk(LEDGER, unit))
 
     def write(self, unit: int, clips: Sequence[Row]) -> None:
         """Store a unit's values, then publish its record.
@@ -72,16 +95,15 @@ class Writer(Store):
             an accident.
         """
         slots = self.header.clips_per_unit
-        write_shard(self._chunk("features", unit), [c.values[None] for c in clips], slots)
+        self._still_ours()
+        self.place.write(self.header.chunk("features", unit), chunks.shard([c.chunk for c in clips], slots))
         for name, rows in {"mean": [c.mean for c in clips], "variance": [c.variance for c in clips]}.items():
             block = np.full((slots, *self.layout.band_shape), np.nan)
             block[: len(rows)] = rows
-            write_chunk(self._chunk(name, unit), block)
+            self.place.write(self.header.chunk(name, unit), chunks.chunk(block))
         record = UnitRecord(unit=unit, clips=tuple(c.record for c in clips))
-        for name in ("features", "mean", "variance"):
-            sync_folders(self._chunk(name, unit), self.path)
-        self._array("ledger/record")[unit] = canonical_json(record)
-        self._sync(self._chunk("ledger/record", unit))
+        self._still_ours()
+        self.place.write(self.header.chunk(LEDGER, unit), chunks.text_chunk(canonical_json(record)))
 
     def finish(self, certify: Callable[[Store], Certificate | None] = lambda store: None) -> Seal:
         """Check that every unit is in the ledger and on the disk as it was written, and seal the store.
@@ -101,68 +123,93 @@ class Writer(Store):
         if torn:
             self.reopen(torn)
             raise StoreError(
-                f"{self.path}: {len(torn)} of {self.header.units} units do not read back as they were written.",
+                f"{self.place}: {len(torn)} of {self.header.units} units do not read back as they were written.",
                 todo="Check the disk, then run the same command again: it recomputes exactly these units.",
             )
-        records = [r for r in self.records() if r is not None]
-        reasons = Counter(r.excluded for r in records if r.excluded)
-        usable = len(records) - reasons.total()
-        if not usable:
+        usable, facts = self._tally()
+        if not usable.any():
             raise StoreError(
-                f"{self.path} cannot be sealed: none of its {self.header.clips} recordings could be used.",
+                f"{self.place} cannot be sealed: none of its {self.header.clips} recordings could be used.",
                 todo="Run `ascfeat check` on the dataset to see why.",
             )
-        seal = Seal(
-            digest=self.digest(), usable=usable, excluded=dict(sorted(reasons.items())), certificate=certify(self)
-        )
-        self._array("usable")[:] = np.array([not r.excluded for r in records])
-        self._sync(self._chunk("usable", 0))
-        self._publish(seal)
+        seal = facts.model_copy(update={"certificate": certify(self)})
+        self._still_ours()
+        self.place.write(self.header.chunk("usable"), chunks.chunk(usable))
+        self._publish({HEADER: self._attributes[HEADER], SEAL: seal.model_dump(mode="json")}, sealed=True)
         self.seal = seal
+        self.__dict__.pop("usable", None)
         return seal
 
-    def _publish(self, seal: Seal) -> None:
-        with warnings.catch_warnings():  # not in the Zarr v3 specification yet; readers that cannot list need it
-            warnings.simplefilter("ignore")
-            group = zarr.consolidate_metadata(self.path)
-        group.update_attributes({SEAL: seal.model_dump(mode="json")})
-        self._sync(self.path / "zarr.json")
+    def _tally(self) -> tuple[npt.NDArray[np.bool_], Seal]:
+        """Which clips hold values, and what the seal says of all; one pass over the ledger, a unit at a time."""
+        usable, digest = np.zeros(self.header.clips, bool), self._header_digest()
+        reasons: Counter[str] = Counter()
+        worst: float | None = None
+        for unit in range(self.header.units):
+            text = self._record_text(unit)
+            digest.update(text.encode())
+            clips = UnitRecord.model_validate_json(text).clips
+            usable[slice(*unit_rows(self.header, unit))] = [not c.excluded for c in clips]
+            reasons.update(c.excluded for c in clips if c.excluded)
+            off = [c.error for c in clips if c.error is not None]
+            worst = max(worst or 0.0, *off) if off else worst
+        excluded = dict(sorted(reasons.items()))
+        return usable, Seal(digest=digest.hexdigest(), usable=int(usable.sum()), excluded=excluded, error=worst)
 
-    def _replace_root(self, attributes: Mapping[str, Any]) -> None:
-        """Write the root's metadata anew, aside and then over the old: without a seal and without consolidation."""
-        text = json.dumps({"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"}, indent=2)
-        aside = self.path / "zarr.json.partial"
-        aside.write_text(text, encoding="utf-8")
-        self._sync(aside)
-        aside.replace(self.path / "zarr.json")
-        self._group = open_group(self.path, mode="r+")
+    def _publish(self, attributes: dict[str, object], *, sealed: bool) -> None:
+        """Write the root anew, and its copy; sealed, with the metadata of everything below."""
+        metadata = self._metadata() if sealed else None
+        root = root_document(attributes, metadata)
+        for key in (SPARE, ROOT) if sealed else (ROOT, SPARE):
+            self.place.write(key, [root])
+
+    def _metadata(self) -> dict[str, object]:
+        """Documents of the groups and arrays of the store, by path."""
+        return {name: json.loads(self.place.read(f"{name}/zarr.json")) for name in node_names(self.header)}
 
     def _verified(self, unit: int) -> bool:
         """Whether a unit is in the ledger, and every chunk of it is there and matches its checksum."""
-        first, stop = unit_rows(self.header, unit)
-        shard, statistics = self._chunk("features", unit), [self._chunk(name, unit) for name in ("mean", "variance")]
-        whole = is_whole_shard(shard, stop - first, self.header.clips_per_unit)
-        return self._recorded(unit) and whole and all(is_whole_chunk(chunk) for chunk in statistics)
+        slots, count = self.header.clips_per_unit, len(range(*unit_rows(self.header, unit)))
+        try:
+            data = self.place.read(self.header.chunk("features", unit))
+            for _ in chunks.checked_shard(data, count, slots):
+                pass
+            for name in ("mean", "variance"):
+                chunks.content(self.place.read(self.header.chunk(name, unit)))
+            record = self.unit_record(unit)
+        except (FileNotFoundError, Damaged, StoreError, ValidationError):
+            return False
+        return record is not None and (record.unit, len(record.clips)) == (unit, count)
 
-    def _sync(self, file: Path) -> None:
-        sync(file)
-        sync_folders(file, self.path)
+
+def node_names(header: StoreHeader) -> list[str]:
+    """Paths of every group and array below the root."""
+    axes = [a.name for a in header.layout.axes]
+    return sorted({"features", "mean", "variance", "usable", "ledger", LEDGER, *axes, *table_names(header)})
 
 
-def row(record: ClipRecord, values: Values | None, layout: Layout) -> Row:
-    """One clip, ready to be written: its statistics and the digest of its values; NaN where it has none.
+def row(record: ClipRecord, values: Values | None, header: StoreHeader, *, clip: str = "a clip") -> Row:
+    """One clip, ready to be written: its numbers, their digest and statistics; a clip without values is missing.
+
+    Values that the store's precision does not hold exclude the clip, with reason ``imprecise``.
 
     Raises
     ------
     StoreError
         When the values are not what the layout says: a mistake of the representation.
     """
-    if values is None:
-        values = np.full(layout.shape, np.nan, np.float32)
-    else:
+    layout, how = header.layout, header.encoding
+    if values is not None:
         _as_planned(values, layout)
-        record = record.model_copy(update={"values": value_digest(values)})
-    return Row(record, values, *time_statistics(values, timed=layout.timed))
+        try:
+            numbers, values, error = rounded(values, how, layout, clip)
+            record = record.model_copy(update={"values": number_digest(numbers), "error": error})
+        except AudioError as error:
+            record, values = record.model_copy(update={"excluded": error.reason, "detail": error.detail(clip)}), None
+    if values is None:
+        values, numbers = np.full(layout.shape, np.nan, np.float32), missing(layout.shape, how)
+    statistics = time_statistics(values, timed=layout.timed)
+    return Row(record, chunks.chunk(numbers, compress=how.compress), *statistics)
 
 
 def _as_planned(values: Values, layout: Layout) -> None:
@@ -185,11 +232,3 @@ def time_statistics(values: Values, *, timed: bool) -> Statistics:
     mean = exact.mean(axis=-1)
     exact -= mean[..., None]
     return mean, np.square(exact, out=exact).mean(axis=-1)
-
-
-def sweep(path: Path) -> None:
-    """Remove what a killed writer left: files never published, and folders never moved into place."""
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for leftover in path.rglob("*.partial"):
-        leftover.unlink(missing_ok=True)

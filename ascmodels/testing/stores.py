@@ -87,7 +87,7 @@ def make_store(
     writer = Writer(path)
     values = features(manifest, header.layout)
     records = [ClipRecord(excluded="silent" if i in excluded else "") for i in range(len(clips))]
-    writer.write(0, [row(r, None if r.excluded else v, header.layout) for r, v in zip(records, values, strict=True)])
+    writer.write(0, [row(r, None if r.excluded else v, header) for r, v in zip(records, values, strict=True)])
     if seal:
         writer.finish()
     return open_store(path) if seal else Store(path)

@@ -40,12 +40,12 @@ def evaluate(run: Path, features: Path | None, device: str, as_json: bool) -> No
     say(f"\nWritten: {', '.join(str(f) for f in files)}")
 
 
-def _store(folder: RunFolder, features: Path | None) -> Store:
+def _store(folder: RunFolder, features: Path | str | None) -> Store:
     from ascfeat.store import open_store, store_path
 
     header = folder.data.header
     moved = features and store_path(features, header.dataset, header.recipe.name)
-    return open_store(moved or Path(folder.data.store))
+    return open_store(moved or folder.data.store)
 
 
 def _show(report: Report) -> None:

@@ -45,7 +45,7 @@ def fit(
     out: Path,
     split: str | None,
     settings: tuple[str, ...],
-    features: Path,
+    features: str,
     device: str,
     seed: int | None,
     select: str | None,
@@ -83,7 +83,7 @@ def fit(
     say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
 
 
-def find_store(features: Path, dataset: Path | None, recipe: str) -> Store:
+def find_store(features: Path | str, dataset: Path | None, recipe: str) -> Store:
     """The sealed store of a dataset and a feature recipe.
 
     Raises

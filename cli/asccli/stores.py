@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @click.option("--json", "as_json", is_flag=True, help="Print the store's header and seal as JSON.")
-def info(store: Path, as_json: bool) -> None:
+def info(store: str, as_json: bool) -> None:
     """Say what STORE holds, what made it, and which recordings it could not use."""
     from ascfeat.store import Store
 
@@ -37,27 +37,27 @@ def info(store: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default="features", envvar="ASC_FEATURES")
-def ls(folder: Path) -> None:
-    """List the feature stores in FOLDER (or ASC_FEATURES, or ./features)."""
+@click.argument("folder", default="features", envvar="ASC_FEATURES")
+def ls(folder: str) -> None:
+    """List the feature stores in FOLDER, a folder or URL (or ASC_FEATURES, or ./features)."""
     from ascfeat.store import Store, find_stores
 
     rows = []
-    for path in find_stores(folder):
+    for place in find_stores(folder):
         try:
-            rows.append(_row(Store(path)))
+            rows.append(_row(Store(place)))
         except StoreError as error:
-            rows.append((path.parent.name, path.stem, "-", "-", "-", "damaged: " + error.what))
+            rows.append((place.parent.name, place.stem, "-", "-", "-", "damaged: " + error.what))
     if not rows:
         raise StoreError(f"There are no feature stores in {folder}.", todo="Make one with `ascfeat extract`.")
     console().print(table("", ["dataset", "recipe", "clips", "shape", "size", "state"], rows))
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @click.argument("clip")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="PNG file to write.")
-def show(store: Path, clip: str, out: Path) -> None:
+def show(store: str, clip: str, out: Path) -> None:
     """Draw the features of CLIP as a picture with real axes.
 
     CLIP is a clip id (audio/x.wav), what only one ends with, or a position in the store.
@@ -80,7 +80,7 @@ def _find(store: Store, clip: str) -> int:
         return found[0]
     known = ", ".join(store.ids[i] for i in found[:3]) if found else _near(clip, store.ids)
     raise StoreError(
-        f"{store.path} has {len(found) or 'no'} clips called {clip!r}: {known}",
+        f"{store.place} has {len(found) or 'no'} clips called {clip!r}: {known}",
         todo=f"Give one whole clip id, or a position from 0 to {len(store.ids) - 1}.",
     )
 
@@ -110,7 +110,7 @@ def _facts(store: Store) -> list[tuple[str, str]]:
     h, recipe = store.header, store.header.recipe
     axes = ", ".join(f"{a.name} {a.size}" for a in h.layout.axes)
     facts = [
-        ("store", str(store.path)),
+        ("store", str(store.place)),
         ("state", _state(store)),
         (
             "dataset",
@@ -118,9 +118,9 @@ def _facts(store: Store) -> list[tuple[str, str]]:
         ),
         ("recipe", f"{recipe.name}: {recipe.description or recipe.representation.kind}"),
         ("fingerprint", h.recipe_fingerprint),
-        ("a clip", f"{axes}; {h.layout.quantity}, {h.layout.dtype}, {size(h.layout.clip_bytes)}"),
+        ("a clip", f"{axes}; {h.layout.quantity}, {_numbers(store)}"),
         ("patches", _patches(store)),
-        ("on disk", f"{size(_disk(store.path))} in {h.units} shards of {h.clips_per_unit} clips"),
+        ("on disk", f"{_size(store)} in {h.units} shards of {h.clips_per_unit} clips"),
         ("splits", ", ".join(_sides(store, s) for s in h.splits) or "none"),
         ("devices", ", ".join(f"{d or 'unknown'} {n}" for d, n in sorted(Counter(store.devices).items()))),
         ("made by", ", ".join([h.backend, *(f"{k} {v}" for k, v in h.software.items())])),
@@ -170,11 +170,19 @@ def _state(store: Store) -> str:
 def _row(store: Store) -> tuple[object, ...]:
     h = store.header
     shape = "x".join(str(n) for n in h.layout.shape)
-    return (store.path.parent.name, store.path.stem, h.clips, shape, size(_disk(store.path)), _state(store))
+    return (store.place.parent.name, store.place.stem, h.clips, shape, _size(store), _state(store))
 
 
-def _disk(path: Path) -> int:
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+def _numbers(store: Store) -> str:
+    """How values are kept: number format, size of a clip, compression and error."""
+    how, h = store.header.encoding, store.header
+    off = "" if how.tolerance is None else f", at most {how.tolerance:g} dB off"
+    worst = f" (found: {store.seal.error:g})" if store.seal and store.seal.error is not None else ""
+    return f"{how.dtype}, {size(h.number_bytes)}{', compressed' * how.compress}{off}{worst}"
+
+
+def _size(store: Store) -> str:
+    return size(sum(store.place.size(key) for key in store.place.files()))
 
 
 def _as_json(store: Store) -> str:

@@ -12,9 +12,10 @@ import click
 from rich.text import Text
 
 from asccli.output import console, progress_reporter, table
+from ascschemas.problems import StoreError
 
 if TYPE_CHECKING:
-    from ascfeat.store import Problem, Store
+    from ascfeat.store import Place, Problem, Store
     from ascfeat.verify import Recomputation
     from ascschemas.certificate import Comparison
 
@@ -39,24 +40,27 @@ def share(text: str) -> Share:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @click.option("--recompute", type=share, metavar="SHARE", help="Clips to compute again: 1%, or a number such as 20.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Folder of the recordings; needed by --recompute.")
 @click.option("--threads", type=click.IntRange(min=1), help="Clips under way at once; as many as CPUs where absent.")
-def verify(store: Path, recompute: Share | None, dataset: Path | None, threads: int | None) -> int:
+def verify(store: str, recompute: Share | None, dataset: Path | None, threads: int | None) -> int:
     """Read all of STORE and say what is not as it was sealed; nothing is written.
 
     A problem is a line: missing (no such file), damaged (its checksum does not hold) or different (it reads well and
     is not what was written). With --recompute some clips are computed again from their recordings, in float64, on any
     machine, and compared. The exit status is 1 when there is a problem.
     """
-    from ascfeat.store import open_store
+    from ascfeat.store import open_place, open_store, root_problems
     from ascfeat.store import verify as read_through
 
     if (recompute is None) != (dataset is None):
         raise click.UsageError("--recompute and --dataset go together: clips are computed again from recordings.")
     threads = threads or os.cpu_count() or 1
-    opened = open_store(store)
+    place = open_place(store)
+    if _beyond_opening(place) and _print(root_problems(place)):
+        return 1
+    opened = open_store(place)
     header = opened.header
     _say(f"{store}: {header.clips} clips, {header.recipe.name} by {header.backend}")
     with progress_reporter(header.clips) as report:
@@ -66,6 +70,19 @@ def verify(store: Path, recompute: Share | None, dataset: Path | None, threads: 
     if recompute is not None and dataset is not None:
         wrong += _recompute(opened, dataset, recompute, threads)
     return 1 if wrong else 0
+
+
+def _beyond_opening(place: Place) -> bool:
+    """Whether there is a store, and its description is too damaged to open it."""
+    from ascfeat.store import Store
+
+    if not place.exists("zarr.json"):
+        return place.exists("ledger/root.json")
+    try:
+        Store(place)
+    except StoreError:
+        return True
+    return False
 
 
 def _recompute(store: Store, dataset: Path, wanted: Share, threads: int) -> int:

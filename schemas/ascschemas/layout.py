@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
 from ascschemas.base import Frozen
 from ascschemas.units import Name, Size
@@ -43,6 +43,15 @@ class Axis(Frozen):
         return tuple(self.start + self.step * i for i in range(self.size))
 
 
+class LogScale(Frozen):
+    """What logarithms a clip's features are, so that an error in them is one in decibels."""
+
+    decibels: Annotated[float, Field(gt=0)]
+    """Decibels of one unit: 1 for features in dB, ``20 / ln 10`` for natural logarithms of magnitudes."""
+    lowest: float
+    """The smallest value that there can be: that of silence."""
+
+
 class Layout(Frozen):
     """Axes and number format of one clip's features."""
 
@@ -50,8 +59,10 @@ class Layout(Frozen):
     """The axes of one clip, in storage order; the store puts ``clip`` before them."""
     quantity: str
     """What the numbers are, such as ``ln(mel magnitude)``."""
+    log: LogScale | None = None
+    """How to read them as decibels, where they are logarithms of one spectrum's bands; none where they are not."""
     dtype: Literal["float32"] = "float32"
-    """Number format of the values."""
+    """Number format of the values as they are computed and read."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -65,6 +65,11 @@ class AudioError(AscError):
         self.reason = reason
         super().__init__(what, todo=todo, differences=differences)
 
+    def detail(self, clip: str) -> str:
+        """The reason in a sentence, with both values, as a store keeps it beside the clip's name."""
+        values = "; ".join(f"{d.field}: expected {d.expected}, found {d.found}" for d in self.differences)
+        return values or self.what.removeprefix(f"{clip} ")
+
 
 class TagsError(AscError):
     """Tags that cannot be read, or do not fit the clips that they are for."""

@@ -9,6 +9,9 @@ from pydantic import Field
 from ascschemas.base import Frozen, Parameters, fingerprint
 from ascschemas.units import Fraction, Name, Seconds, Size
 
+Precision = Literal["auto", "float32", "float16", "0.05dB"]
+"""Number format of stored values."""
+
 
 class Decode(Frozen):
     """Slot 1: from a recording to the waveform ``(channel, samples)`` that the representation sees."""
@@ -38,8 +41,12 @@ class Storage(Frozen):
 
     clips_per_shard: Literal["auto"] | Size = "auto"
     """Clips in one shard, the unit of work; ``auto`` is the largest power of two at or under 32 MiB, at most 1024."""
-    precision: Literal["float32"] = "float32"
-    """Number format of the stored values."""
+    precision: Precision = "auto"
+    """Number format of the stored values: ``auto`` is exact, as the integers that recordings hold where features are
+    their samples, else in float32; ``float32``; or, of logarithms, ``float16`` (at most 0.034 dB off) or ``0.05dB``
+    (integer steps, at most 0.025 dB off)."""
+    compress: bool = False
+    """Whether chunks are compressed without loss (lz4 after shuffling bits): smaller, and slower to read."""
 
 
 class Patches(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 from ascschemas.base import Frozen
@@ -11,8 +12,32 @@ from ascschemas.layout import Layout
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.units import Count, Digest, Name, Size
 
+NUMBER_BYTES: Final = {"float32": 4, "float16": 2, "int16": 2, "int32": 4}
+"""Size of a stored number."""
 FORMAT_VERSION: Final = 1
 """Version of the store format that this package writes."""
+
+
+class Encoding(Frozen):
+    """How one clip's values are numbers on disk: ``value = number * scale + offset``."""
+
+    dtype: Literal["float32", "float16", "int16", "int32"] = "float32"
+    """Number format of a stored number."""
+    scale: float = 1.0
+    """Value of one step."""
+    offset: float = 0.0
+    """Value of the number 0."""
+    missing: int | None = None
+    """The integer that stands for a value that is not there; floats have NaN."""
+    compress: bool = False
+    """Whether chunks are lz4 after a bit shuffle (``blosc``)."""
+    tolerance: float | None = None
+    """How far, in dB, a stored value may be from the computed one; None where it must be equal."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether a stored number is the value itself."""
+        return (self.dtype, self.scale, self.offset) == ("float32", 1.0, 0.0)
 
 
 class StoreHeader(Frozen):
@@ -36,6 +61,8 @@ class StoreHeader(Frozen):
     """Format of the dataset's recordings."""
     layout: Layout
     """Axes of one clip."""
+    encoding: Encoding = Encoding()
+    """How values are numbers on disk."""
     clips: Size
     """Number of clips, excluded ones included."""
     clips_per_unit: Size
@@ -54,6 +81,16 @@ class StoreHeader(Frozen):
         """Number of units of work, which is the number of shards."""
         return -(-self.clips // self.clips_per_unit)
 
+    @property
+    def number_bytes(self) -> int:
+        """Size of one clip's numbers in bytes, before compression and without a checksum."""
+        return math.prod(self.layout.shape) * NUMBER_BYTES[self.encoding.dtype]
+
+    def chunk(self, array: str, unit: int = 0) -> str:
+        """Key of an array's chunk or shard: a unit takes one along the first axis, and all of the others."""
+        rest = {"features": self.layout.axes, "mean": self.layout.bands, "variance": self.layout.bands}
+        return "/".join([array, "c", str(unit), *["0"] * len(rest.get(array, ()))])
+
 
 class ClipRecord(Frozen):
     """What became of one clip."""
@@ -63,7 +100,9 @@ class ClipRecord(Frozen):
     source: Digest | None = None
     """SHA-256 of the recording's file; None where it could not be read at all."""
     values: Digest | None = None
-    """SHA-256 of the clip's stored values as little-endian bytes; None where the clip is excluded."""
+    """SHA-256 of the clip's stored numbers as little-endian bytes; None where the clip is excluded."""
+    error: float | None = None
+    """How far, in dB, its worst stored value is from the computed one; None where all are equal by construction."""
     excluded: str = ""
     """Why the clip holds no values, in a word (``truncated``); empty where it does."""
     detail: str = ""
@@ -88,5 +127,7 @@ class Seal(Frozen):
     """Clips that hold values."""
     excluded: dict[str, Count]
     """Clips that hold none, counted by reason."""
+    error: float | None = None
+    """How far, in dB, the worst stored value of all clips is from the computed one; None where all are equal."""
     certificate: Certificate | None = None
     """How far a sample of the values lies from a float64 reference; None where no reference computes them."""

@@ -1,0 +1,169 @@
+"""The thin reader: clips out of shards by the shards' own indexes, checked, into the caller's memory, on threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ascfeat.store import chunks
+from ascfeat.store.chunks import ABSENT, CHECKSUM, Damaged, Index
+from ascfeat.store.encoding import decode
+from ascfeat.store.places import Bytes, Folder, Place
+from ascschemas.store import StoreHeader
+
+Rows = npt.NDArray[Any]
+Clips = npt.NDArray[np.int64]
+
+PIECE = 16
+"""Clips of one shard that one thread reads at a time."""
+REMOTE_THREADS = 16
+"""Pieces asked for at once from a server: most of the time is its answer's way."""
+FARTHEST = 1 << 62
+"""First bytes beyond it are no file's."""
+
+
+class ShardReader:
+    """Reads clips of one store's ``features``; safe to use from several threads.
+
+    Parameters
+    ----------
+    place : Place
+        The store.
+    header : StoreHeader
+        What it was made from.
+    """
+
+    def __init__(self, place: Place, header: StoreHeader) -> None:
+        self.place, self.header = place, header
+        self._indexes: dict[int, Index] = {}
+        self._own = threading.local()
+
+    def read(self, clips: Clips, out: Rows) -> dict[int, str]:
+        """Fill ``out`` with some clips; those that do not read are returned, with the reason of each.
+
+        ``out`` is ``(len(clips), *layout.shape)``: float32 for values, the stored type for numbers as they are.
+        """
+        units = clips // self.header.clips_per_unit
+        order = np.argsort(units, kind="stable")
+        edges = np.flatnonzero(np.diff(units[order])) + 1
+        parts = [p[i : i + PIECE] for p in np.split(order, edges) for i in range(0, len(p), PIECE)]
+        call = self._pool.map if len(parts) > 1 else map
+        done = call(lambda part: self._part(int(units[part[0]]), clips[part], [out[i] for i in part]), parts)
+        return {clip: why for failed in done for clip, why in failed.items()}
+
+    def index(self, unit: int) -> Index:
+        """First byte and size of each chunk of a shard; read from it once.
+
+        Raises
+        ------
+        Damaged
+            When it does not match its checksum.
+        FileNotFoundError
+            When there is no such shard.
+        """
+        if unit not in self._indexes:
+            slots = self.header.clips_per_unit
+            tail = self.place.tail(self.header.chunk("features", unit), chunks.index_size(slots))
+            self._indexes[unit] = chunks.index_of(tail, slots)
+        return self._indexes[unit]
+
+    def unpacked(self, data: bytes, index: Index, out: Rows) -> dict[int, str]:
+        """Fill ``out`` with the first clips of a shard that is in memory; those that do not read are returned."""
+        failed = {}
+        for i, (row, (start, size)) in enumerate(zip(out, index.tolist(), strict=False)):
+            why = self._refused(start, size) or ("" if start + size <= len(data) else "its shard ends before it")
+            try:
+                if not why:
+                    self._decode(np.frombuffer(data, np.uint8, size, start), row)
+            except Damaged as error:
+                why = str(error)
+            if why:
+                failed[i] = why
+        return failed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"place": self.place, "header": self.header}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        here = isinstance(self.place, Folder)
+        return ThreadPoolExecutor(min(os.cpu_count() or 1, 4) if here else REMOTE_THREADS, "shards")
+
+    def _part(self, unit: int, clips: Clips, rows: list[Rows]) -> dict[int, str]:
+        """Read clips of one shard; where they fail by an index read earlier, read it again: the shard may be new."""
+        known = unit in self._indexes
+        failed = self._try(unit, clips, rows)
+        if failed and known:
+            self._indexes.pop(unit, None)
+            failed = self._try(unit, clips, rows)
+        return failed
+
+    def _try(self, unit: int, clips: Clips, rows: list[Rows]) -> dict[int, str]:
+        key = self.header.chunk("features", unit)
+        try:
+            places = self.index(unit)[clips % self.header.clips_per_unit].tolist()
+        except FileNotFoundError:
+            return dict.fromkeys(clips.tolist(), f"there is no file {key}")
+        except Damaged as error:
+            return dict.fromkeys(clips.tolist(), f"{key}: {error}")
+        found = list(zip(clips.tolist(), rows, places, strict=True))
+        failed = {clip: why for clip, _, at in found if (why := self._refused(*at))}
+        failed.update(self._chunks(key, [f for f in found if f[0] not in failed]))
+        return failed
+
+    def _refused(self, start: int, size: int) -> str:
+        """Why what an index says of a chunk cannot be; empty where it can."""
+        if start == ABSENT:
+            return "its chunk is not in the shard"
+        packed = self.header.encoding.compress
+        most = self.header.number_bytes + (chunks.BLOSC_HEADER if packed else 0) + CHECKSUM
+        fits = CHECKSUM < size <= most if packed else size == most
+        return "" if fits and start < FARTHEST else f"its shard's index gives it {size} bytes at {start}"
+
+    def _chunks(self, key: str, found: list[tuple[int, Rows, list[int]]]) -> Iterator[tuple[int, str]]:
+        """Read, check and decode chunks, each through the same memory; yield those that fail."""
+        scratch = self._scratch(max((size for _, _, (_, size) in found), default=0))
+        spans = [(start, start + size) for _, _, (start, size) in found]
+        filled = self.place.spans(key, spans, [scratch] * len(spans))
+        for i, (clip, row, (_, size)) in enumerate(found):
+            try:
+                next(filled)
+                self._decode(scratch[:size], row)
+            except (EOFError, FileNotFoundError) as error:
+                yield from ((c, f"{key}: {error}") for c, _, _ in found[i:])
+                return
+            except Damaged as error:
+                yield clip, str(error)
+
+    def _decode(self, data: Bytes, row: Rows) -> None:
+        """A chunk's bytes to values, or to numbers as they are where the row is of their type."""
+        how, held = self.header.encoding, chunks.content(data)
+        numbers = held.view(np.dtype(how.dtype).newbyteorder("<")) if not how.compress else self._unpacked(held)
+        numbers = numbers.reshape(row.shape)
+        if row.dtype == np.dtype(how.dtype):
+            row[...] = numbers
+        else:
+            decode(numbers, how, row)
+
+    def _unpacked(self, held: Bytes) -> Rows:
+        numbers = self._scratch(self.header.number_bytes, "unpacked").view(self.header.encoding.dtype)
+        chunks.unpack(held, numbers)
+        return numbers
+
+    def _scratch(self, size: int, purpose: str = "chunk") -> Bytes:
+        """Memory of this thread, kept from call to call."""
+        kept: Bytes | None = getattr(self._own, purpose, None)
+        if kept is None or kept.size < size:
+            kept = np.empty(size, np.uint8)
+            setattr(self._own, purpose, kept)
+        return kept[:size]
