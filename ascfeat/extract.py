@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,14 @@ from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.jobs import Job, check_space, job_for, prepare
 from ascfeat.lock import exclusive
-from ascfeat.store import Row, Store, Writer, create, row, unit_rows
+from ascfeat.passes import Course, clip_by_clip, unit_by_unit
+from ascfeat.pools import Pool
+from ascfeat.store import Store, Writer, create
+from ascfeat.store.places import Place
+from ascfeat.stretches import Stretch, nested, positions, stretches
 from ascfeat.tags import Given
-from ascfeat.work import OneClip, Target, ordered, target
+from ascfeat.units import said
+from ascfeat.work import OneClip, target
 from ascschemas.certificate import Certificate
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, SpaceError
@@ -32,12 +36,15 @@ from ascschemas.store import ClipRecord, StoreHeader
 
 Values = npt.NDArray[np.float32]
 
+SAMPLE = 3
+"""Clips that a forecast is made from."""
+
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a job."""
 
-    path: Path
+    place: Place
     header: StoreHeader
     computed: int
     """Clips that were computed now."""
@@ -49,17 +56,24 @@ class Outcome:
 
 
 def forecast_seconds(
-    tree: Tree, manifest: Manifest, jobs: Sequence[Job], *, device: str = "auto", threads: int
+    tree: Tree, manifest: Manifest, jobs: Sequence[Job], *, device: str = "auto", at_once: int
 ) -> float:
     """About how long the jobs will take, from doing a few of their clips now and keeping nothing."""
-    clips = sorted({i for j in jobs for i in j.clips})
-    one = OneClip(tree, manifest, [target(j.header, resolve_device(device), j.tags) for j in jobs])
-    sample = clips[1 :: max(1, len(clips) // 3)][:3] or clips[:1]
-    one(clips[0])  # the first call plans its transforms
+    one = OneClip(tree, [target(j.header, resolve_device(device), j.tags) for j in jobs])
+    count = recordings(jobs)
+    spread = islice(positions(_lacking(jobs)), min(1, count - 1), None, max(1, count // SAMPLE))
+    sample = [(i, manifest.clips[i].id) for i in islice(spread, SAMPLE)]
+    one(*sample[0])  # the first call plans its transforms
     start = time.perf_counter()
     for clip in sample:
-        one(clip)
-    return (time.perf_counter() - start) / len(sample) * len(clips) / threads
+        one(*clip)
+    return (time.perf_counter() - start) / len(sample) * count / at_once
+
+
+def recordings(jobs: Sequence[Job], *, apart: bool = False) -> int:
+    """Recordings that will be decoded: each once, or by workers once for each group of unit sizes that nest."""
+    groups = nested([j.header for j in jobs]) if apart else [range(len(jobs))]
+    return sum(len(s) for group in groups for s in _lacking([jobs[i] for i in group]))
 
 
 def run(
@@ -69,9 +83,15 @@ def run(
     *,
     device: str = "auto",
     threads: int | None = None,
+    workers: Pool | None = None,
+    wait: Callable[[str], None] | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Outcome]:
     """Fill and seal the stores of some jobs over one dataset; every recording is decoded once.
+
+    This process holds the stores' locks from the first to the last byte, creates them and seals them; workers only
+    write units. The stored bytes depend on neither threads nor workers.
 
     Parameters
     ----------
@@ -82,9 +102,15 @@ def run(
     device : str
         ``auto``, ``cpu`` or ``cuda:i``.
     threads : int, optional
-        Clips under way at once; as many as there are CPUs by default. The stored bytes do not depend on it.
+        Clips under way at once where there are no workers; as many as there are CPUs by default.
+    workers : Pool, optional
+        Where whole units are computed: ``ascfeat.pools.Threads``, ``Processes``, or a cluster.
+    wait : callable, optional
+        Waits for another writer of a store, and is told who it is; without it, that is an error.
     progress : callable
         Given the number of recordings that are done.
+    say : callable
+        Given a line for the person who waits, where workers died and the like.
 
     Raises
     ------
@@ -92,28 +118,35 @@ def run(
         When another process writes one of the stores, or a store cannot be sealed.
     SpaceError
         When the disk is full; what is done stays done.
+    WorkerError, PoolError
+        When workers cannot do their part, or are gone; what is done stays done.
     """
     todo = [j for j in jobs if j.pending or not j.sealed]
     with ExitStack() as held:
-        for job in todo:
-            held.enter_context(exclusive(job.path))
-        with _full_disk(jobs[0].path.parent):
+        for job in sorted(todo, key=lambda j: j.place.absolute):  # in one order: two jobs never wait for each other
+            held.enter_context(exclusive(job.place, wait=wait))
+        with _full_disk():
             at = resolve_device(device)
-            fillings = [_filling(tree, manifest, job, at) for job in todo]
-            _pass(tree, manifest, fillings, threads or os.cpu_count() or 1, progress)
-            done = {f.writer.path: f.finish(tree, at) for f in fillings}
-    return [done.get(j.path) or Outcome(j.path, j.header, 0, Store(j.path).excluded(), 0.0) for j in jobs]
+            courses = [_course(tree, manifest, job) for job in todo]
+            ids = [c.id for c in manifest.clips]
+            if workers is None:
+                clip_by_clip(tree, ids, courses, device=at, threads=threads or cpu_count() or 1, progress=progress)
+            else:
+                unit_by_unit(tree, ids, courses, workers, device=at, progress=progress, say=say)
+            done = {c.writer.place: _finish(c, tree, at) for c in courses}
+    return [done.get(j.place) or Outcome(j.place, j.header, 0, Store(j.place).excluded(), 0.0) for j in jobs]
 
 
 def extract(
     dataset: Path | str,
     recipes: Sequence[FeatureRecipe],
-    features: Path | str = "features",
+    features: Place | Path | str = "features",
     *,
     kind: str | None = None,
     device: str = "auto",
     backend: str = "auto",
     threads: int | None = None,
+    workers: Pool | None = None,
     tags: Given | None = None,
 ) -> list[Outcome]:
     """Bring the feature stores of a dataset up to date.
@@ -124,8 +157,8 @@ def extract(
         The dataset folder.
     recipes : sequence of FeatureRecipe
         From ``ascfeat.recipes.load_recipe``.
-    features : path
-        Folder of the stores: ``<features>/<dataset>/<recipe>.zarr``.
+    features : path, URL or Place
+        Where the stores lie: ``<features>/<dataset>/<recipe>.zarr``.
     kind : str, optional
         Loader of the dataset; recognised from the folder by default.
     tags : path, str, callable or TagSource, optional
@@ -137,9 +170,9 @@ def extract(
         One per recipe.
     """
     tree, manifest = open_dataset(Path(dataset), kind)
-    jobs = prepare(tree, manifest, recipes, Path(features), device=device, backend=backend, tags=tags)
+    jobs = prepare(tree, manifest, recipes, features, device=device, backend=backend, tags=tags)
     check_space(jobs)
-    return run(tree, manifest, jobs, device=device, threads=threads)
+    return run(tree, manifest, jobs, device=device, threads=threads, workers=workers)
 
 
 def features_of(
@@ -168,87 +201,36 @@ def features_from(header: StoreHeader, *, device: str = "cpu") -> Callable[[Valu
     return lambda waveform, sample_rate: made.features(Recording(waveform, sample_rate), "the waveform")
 
 
-@dataclass
-class _Filling:
-    """A store being filled: collects its clips in order and writes each unit when it is complete."""
-
-    writer: Writer
-    target: Target
-    pending: frozenset[int]
-    rows: list[Row] = field(default_factory=list)
-    writing: Future[None] | None = None
-    computed: int = 0
-    start: float = field(default_factory=time.perf_counter)
-
-    def wants(self, position: int) -> bool:
-        return position // self.writer.header.clips_per_unit in self.pending
-
-    def row(self, record: ClipRecord, values: Values | None) -> Row:
-        return row(record, values, self.writer.layout)
-
-    def take(self, position: int, clip: Row, disk: Executor) -> None:
-        """Take the next clip; a complete unit is written while the next one is computed, and no more than one."""
-        unit = position // self.writer.header.clips_per_unit
-        self.rows.append(clip)
-        self.computed += 1
-        if position + 1 == unit_rows(self.writer.header, unit)[1]:
-            self.written()
-            self.writing = disk.submit(self.writer.write, unit, self.rows)
-            self.rows = []
-
-    def written(self) -> None:
-        """Wait for the unit that is being written; what kept it from being written is raised here."""
-        if self.writing is not None:
-            self.writing.result()
-            self.writing = None
-
-    def finish(self, tree: Tree, device: str) -> Outcome:
-        seal = self.writer.seal or self.writer.finish(lambda store: certify(store, tree, device=device))
-        spent = time.perf_counter() - self.start
-        excluded = self.writer.excluded()
-        return Outcome(self.writer.path, self.writer.header, self.computed, excluded, spent, seal.certificate)
-
-
-def _pass(
-    tree: Tree, manifest: Manifest, fillings: Sequence[_Filling], threads: int, progress: Callable[[int], None]
-) -> None:
-    wanted = [i for i in range(len(manifest.clips)) if any(f.wants(i) for f in fillings)]
-
-    def one(position: int) -> list[tuple[_Filling, Row]]:
-        takers = [f for f in fillings if f.wants(position)]
-        results = OneClip(tree, manifest, [f.target for f in takers])(position)
-        return [(f, f.row(record, values)) for f, (record, values) in zip(takers, results, strict=True)]
-
-    with ThreadPoolExecutor(1) as disk, closing(ordered(one, wanted, threads=threads)) as results:
-        for done, (position, result) in enumerate(zip(wanted, results, strict=True), start=1):
-            for filling, clip in result:
-                filling.take(position, clip, disk)
-            progress(done)
-        for filling in fillings:
-            filling.written()
+def _finish(course: Course, tree: Tree, device: str) -> Outcome:
+    writer = course.writer
+    seal = writer.seal or writer.finish(lambda store: certify(store, tree, device=device))
+    spent = time.perf_counter() - course.start
+    return Outcome(writer.place, writer.header, course.computed, writer.excluded(), spent, seal.certificate)
 
 
 @contextmanager
-def _full_disk(place: Path) -> Iterator[None]:
+def _full_disk() -> Iterator[None]:
     """Say what to do when the disk fills up; nothing that was published is lost by it."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        words = said(error)
+        if not isinstance(words, SpaceError):
             raise
-        raise SpaceError(
-            f"The disk of {place} is full: {error.strerror}.",
-            todo="Free space there and run the same command again: it goes on where it stopped.",
-        ) from error
+        raise words from error
 
 
-def _filling(tree: Tree, manifest: Manifest, job: Job, device: str) -> _Filling:
-    if not job.path.exists():
-        create(job.path, job.header, manifest)
-    writer = Writer(job.path)
-    pending = job_for(tree, manifest, job.path, job.header).pending  # another process may have written since `prepare`
+def _course(tree: Tree, manifest: Manifest, job: Job) -> Course:
+    if not job.place.exists("zarr.json"):
+        create(job.place, job.header, manifest)
+    writer = Writer(job.place)
+    pending = job_for(tree, manifest, job.place, job.header).pending  # another may have written since `prepare`
     writer.reopen(pending)
-    return _Filling(writer, target(writer.header, device, job.tags), frozenset(pending))
+    return Course(writer, tuple(pending), job.tags, job.reuse)
+
+
+def _lacking(jobs: Sequence[Job]) -> Iterator[Stretch]:
+    return stretches([(j.header, j.pending) for j in jobs])
 
 
 def _bytes(file: Path) -> bytes:
