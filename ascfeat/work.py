@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,13 @@ from ascfeat.audio import Recording, decode, digest, read, waveform, waveform_fo
 from ascfeat.datasets.tree import Tree
 from ascfeat.representations import Transform, representation
 from ascfeat.tags import TagSource, checked_row, require_source
-from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError
 from ascschemas.recipe import Decode
 from ascschemas.store import ClipRecord, StoreHeader
 
 Values = npt.NDArray[np.float32]
+OfClip = tuple[ClipRecord, Values | None]
+"""What became of a clip, and its features where it has some."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,6 +54,13 @@ def ordered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class Reuse(Protocol):
+    """What is known of clips already, from stores that hold them; ``ascfeat.reuse`` finds it."""
+
+    def values(self, clip_id: str, position: int) -> OfClip | None:
+        """What became of a clip of the list, or None where it must be computed."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A store's recipe made ready: from a recording to its features."""
@@ -61,6 +69,8 @@ class Target:
     transform: Transform
     tags: TagSource | None = None
     """Where rows come from instead, for a store of tags."""
+    reuse: Reuse | None = None
+    """What is asked for a clip's features before its recording is read."""
 
     def features(self, recording: Recording, clip: str, cache: dict[Decode, Values] | None = None) -> Values:
         """Features of one recording; waveforms already made for another recipe are taken from ``cache``.
@@ -95,26 +105,17 @@ class OneClip:
     """The work on one clip: read and decode once, then the features of every target that wants it."""
 
     tree: Tree
-    manifest: Manifest
     targets: Sequence[Target]
 
-    def __call__(self, position: int) -> list[tuple[ClipRecord, Values | None]]:
-        """Record and features of the clip at a position, for each target; no features where it is excluded."""
-        clip = self.manifest.clips[position].id
-        try:
-            data = read(self.tree, clip)
-        except AudioError as error:
-            return [(_excluded(ClipRecord(), clip, error), None)] * len(self.targets)
-        source = ClipRecord(source_bytes=len(data), source=digest(data))
-        try:
-            recording = decode(data, clip)
-        except AudioError as error:
-            return [(_excluded(source, clip, error), None)] * len(self.targets)
-        cache: dict[Decode, Values] = {}
-        return [_features(target, recording, clip, source, cache) for target in self.targets]
+    def __call__(self, position: int, clip: str) -> list[OfClip]:
+        """Record and features of a clip of the list, for each target; no features where it is excluded."""
+        known = [t.reuse.values(clip, position) if t.reuse else None for t in self.targets]
+        lacking = [t for t, k in zip(self.targets, known, strict=True) if k is None]
+        computed = iter(_computed(self.tree, clip, lacking) if lacking else ())
+        return [next(computed) if k is None else k for k in known]
 
 
-def target(header: StoreHeader, device: str, tags: TagSource | None = None) -> Target:
+def target(header: StoreHeader, device: str, tags: TagSource | None = None, reuse: Reuse | None = None) -> Target:
     """A store's recipe, ready to compute on a device, or to take rows from the tags that it was planned with.
 
     Raises
@@ -125,12 +126,27 @@ def target(header: StoreHeader, device: str, tags: TagSource | None = None) -> T
     audio = waveform_format(header.audio, header.recipe.decode)
     kind = representation(header.recipe.representation)
     source = require_source(header.recipe, tags)
-    return Target(header, kind.build(audio, device=device, backend=header.backend.split("-")[0]), source)
+    return Target(header, kind.build(audio, device=device, backend=header.backend.split("-")[0]), source, reuse)
+
+
+def _computed(tree: Tree, clip: str, targets: Sequence[Target]) -> list[OfClip]:
+    """Record and features of a clip, from its recording, for each target."""
+    try:
+        data = read(tree, clip)
+    except AudioError as error:
+        return [(_excluded(ClipRecord(), clip, error), None)] * len(targets)
+    source = ClipRecord(source_bytes=len(data), source=digest(data))
+    try:
+        recording = decode(data, clip)
+    except AudioError as error:
+        return [(_excluded(source, clip, error), None)] * len(targets)
+    cache: dict[Decode, Values] = {}
+    return [_features(target, recording, clip, source, cache) for target in targets]
 
 
 def _features(
     made_for: Target, recording: Recording, clip: str, source: ClipRecord, cache: dict[Decode, Values]
-) -> tuple[ClipRecord, Values | None]:
+) -> OfClip:
     try:
         return source, made_for.features(recording, clip, cache)
     except AudioError as error:
@@ -138,6 +154,4 @@ def _features(
 
 
 def _excluded(source: ClipRecord, clip: str, error: AudioError) -> ClipRecord:
-    values = "; ".join(f"{d.field}: expected {d.expected}, found {d.found}" for d in error.differences)
-    detail = values or error.what.removeprefix(f"{clip} ")
-    return source.model_copy(update={"excluded": error.reason, "detail": detail})
+    return source.model_copy(update={"excluded": error.reason, "detail": error.detail(clip)})
