@@ -19,8 +19,8 @@ Numbers = npt.NDArray[Any]
 
 HALF_TOLERANCE = 0.034
 """Decibels that a float16 may be off: half a step is 0.031 from 64 to 128 dB, and 0.034 from 8 to 16 nepers."""
-HALF_RANGE = 128.0
-"""Decibels to both sides of the offset that float16 holds so well."""
+HALF_BITS = 12
+"""Half a step of float16 is this power of two below the next power of two above a number."""
 STEP = 0.05
 """Decibels of one step of an integer."""
 SLACK = 1.001
@@ -56,7 +56,8 @@ def encoding(storage: Storage, layout: Layout, *, bits: int = 0) -> Encoding:
         )
     unit, lowest = layout.log.decibels, layout.log.lowest
     if storage.precision == "float16":
-        offset = min(0.0, math.floor(lowest + HALF_RANGE / unit))
+        reach = 2.0 ** math.floor(math.log2(HALF_TOLERANCE / unit) + HALF_BITS)  # numbers below it are near enough
+        offset = min(0.0, math.floor(lowest + reach))
         return Encoding(dtype="float16", offset=offset, compress=storage.compress, tolerance=HALF_TOLERANCE)
     return Encoding(
         dtype="int16",
