@@ -23,6 +23,8 @@ FOLD_WORDS: Final = ("fold", "split", "set")
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
 LIST_BYTES: Final = 64 * 2**20
 """Larger text files are no lists of recordings, and not read to find out."""
+FOLD_ENTRIES: Final = 50_000_000
+"""Most clips that the folds of a list hold together: 25 folds of two million, or leave one out of seven thousand."""
 USUAL: Final = ("dataset.csv", "meta.csv", "metadata.csv", "labels.csv")
 """Names that a list usually has, for messages."""
 
@@ -44,6 +46,7 @@ class CsvList:
         prefix = _prefix(tree, table)
         listed = [_listed(row, prefix) for row in table.rows]
         clips, problems = clips_of(listed)
+        _refuse_folds(tree, table, listed)
         splits = () if problems else column_splits(listed, origin=f"made from a column of {table.path}")
         notes = [f"The paths in {table.path} are relative to {prefix}"] if prefix else []
         return assemble(
@@ -86,6 +89,16 @@ def _only(tree: Tree, lists: Sequence[Table]) -> Table:
             todo="Leave the one that is meant in the folder and move the others out of it.",
         )
     return lists[0]
+
+
+def _refuse_folds(tree: Tree, table: Table, listed: Sequence[Listed]) -> None:
+    """Refuse a fold for nearly every clip: each fold lists all clips, so there would be clips times clips of them."""
+    folds = len({entry.fold for entry in listed})
+    if folds * len(listed) > FOLD_ENTRIES:
+        raise DatasetError(
+            f"{table.path} in {tree.root} puts its {len(listed)} recordings into {folds} folds.",
+            todo=f"Leave the fold column out, or use fewer: at most {FOLD_ENTRIES // len(listed)} for so many clips.",
+        )
 
 
 def _prefix(tree: Tree, table: Table) -> str:

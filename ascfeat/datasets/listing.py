@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ from ascschemas.problems import DatasetError, Difference
 
 SHOWN_PROBLEMS = 20
 """How many problems an error lists; it says how many there are."""
+MOST_PROBLEMS = 10_000
+"""How many are looked for: a list of millions of wrong lines is refused before memory is full of reasons."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def refuse(tree: Tree, kind: str, problems: Sequence[Difference]) -> None:
     """
     if problems:
         more = f", of which the first {SHOWN_PROBLEMS} follow" if len(problems) > SHOWN_PROBLEMS else ""
-        entries = "1 entry" if len(problems) == 1 else f"{len(problems)} entries"
+        many = f"{MOST_PROBLEMS} entries or more" if len(problems) >= MOST_PROBLEMS else f"{len(problems)} entries"
+        entries = "1 entry" if len(problems) == 1 else many
         raise DatasetError(
             f"The lists of {tree.root}, read as {kind}, have {entries} that cannot be meant{more}:",
             differences=problems[:SHOWN_PROBLEMS],
@@ -92,6 +96,8 @@ def clips_of(listed: Iterable[Listed]) -> tuple[tuple[Clip, ...], tuple[Differen
     first: dict[str, str] = {}
     problems: list[Difference] = []
     for entry in listed:
+        if len(problems) >= MOST_PROBLEMS:
+            break
         clip = _clip(entry)
         if clip is None:
             problems.append(_outside(entry.path, entry.where))
@@ -107,7 +113,8 @@ def splits_of(
 ) -> tuple[tuple[Split, ...], tuple[Difference, ...], tuple[str, ...]]:
     """Splits from their listed sides, a problem for every unknown clip, a note for every clip listed twice."""
     known = {clip.id for clip in clips}
-    problems = [_unknown(path, where) for side in sides for path, where in side.entries if posix(path) not in known]
+    strangers = ((p, where) for side in sides for p, where in side.entries if posix(p) not in known)
+    problems = [_unknown(path, where) for path, where in itertools.islice(strangers, MOST_PROBLEMS)]
     names = dict.fromkeys(side.split for side in sides)
     splits = tuple(Split(name=n, train=_ids(sides, n, "train"), test=_ids(sides, n, "test")) for n in names)
     return splits, tuple(problems), tuple(_repeated(sides))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +17,15 @@ FILE_WORDS: Final = ("filename", "file_name", "filepath", "file_path", "file", "
 
 DELIMITERS: Final = "\t;,"
 """Accepted separators; between equally frequent ones the first wins."""
+
+LINES: Final = 4_000_000
+"""Most lines of a list: twice AudioSet."""
+LINE_LENGTH: Final = 1 << 16
+"""Most characters of one line."""
+RAGGED: Final = 10_000
+"""Most lines with too many cells that are told."""
+RECORD_LINES: Final = 100
+"""Most lines that one entry takes with line ends inside quotation marks."""
 
 
 @dataclass(frozen=True)
@@ -67,27 +78,51 @@ def read_table(tree: Tree, path: str, columns: Sequence[str] = ()) -> Table:
 
 def _ragged(path: str, names: Sequence[str], body: Sequence[tuple[int, list[str]]]) -> tuple[Difference, ...]:
     """Lines with more cells than columns: a separator inside a name would shift every cell after it."""
+    ragged = ((n, len(cells)) for n, cells in body if len(cells) > len(names) and any(cells[len(names) :]))
     return tuple(
-        Difference(field=f"{path} line {n}", expected=f"{len(names)} cells", found=f"{len(cells)} cells")
-        for n, cells in body
-        if len(cells) > len(names) and any(cells[len(names) :])
+        Difference(field=f"{path} line {n}", expected=f"{len(names)} cells", found=f"{count} cells")
+        for n, count in itertools.islice(ragged, RAGGED)
     )
 
 
 def _lines(tree: Tree, path: str) -> list[tuple[int, list[str]]]:
     """Non-empty lines as (line number, stripped cells)."""
     text = tree.text(path)
+    lines = _Lines(text)
     # strict: an open quotation mark must not swallow the lines after it
-    reader = csv.reader(text.split("\n"), delimiter=_delimiter(text), skipinitialspace=True, strict=True)
+    reader = csv.reader(lines, delimiter=_delimiter(text), skipinitialspace=True, strict=True)
+    rows = []
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        for row in reader:
+            lines.start = reader.line_num
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append((reader.line_num, cells))
     except csv.Error as error:
         raise DatasetError(
             f"{path} in {tree.root} is not a list: line {reader.line_num}: {error}.", todo="Save it as UTF-8 text."
         ) from error
-    return [(n, cells) for n, cells in rows if any(cells)]
+    return rows
+
+
+class _Lines:
+    """The lines of a text, one after the other; stops with ``csv.Error`` where no list goes on so."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.start = text, 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Line by line; ``start`` is the number of lines that whole entries have used up."""
+        if self.text.count("\n") >= LINES:
+            raise csv.Error(f"there are more than {LINES} lines")
+        for number, line in enumerate(self.text.split("\n")):
+            if len(line) > LINE_LENGTH:
+                raise csv.Error(f"it has {len(line)} characters, and no entry has more than {LINE_LENGTH}")
+            if number >= self.start + RECORD_LINES:
+                raise csv.Error("a quotation mark that opens there is not closed")
+            yield line
 
 
 def _delimiter(text: str) -> str:
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    return max(DELIMITERS, key=first.count)
+    first = re.search(r"^.*\S.*$", text, re.MULTILINE)
+    return max(DELIMITERS, key=(first.group() if first else "").count)

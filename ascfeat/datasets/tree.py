@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import codecs
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from ascschemas.problems import DatasetError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".aif", ".aiff", ".mp3", ".opus", ".w64", ".caf"})
 """File name endings that are taken for recordings."""
+FILE_BYTES: Final = 4 << 30
+"""Largest file that is read: what a WAV file can be."""
+TEXT_BYTES: Final = 256 << 20
+"""Largest list that is read: four times one of two million clips."""
+UNPACKED: Final = 64 << 20
+"""Bytes that a zip member may unpack to whatever its ratio; a minute of silence packs to a thousandth."""
+RATIO: Final = 200
+"""Times its packed size that a larger zip member may unpack to."""
+BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Ways of packing whose output is bounded while it is unpacked; a few bytes of bzip2 are gigabytes at once."""
+DAMAGED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What ``zipfile`` raises for bytes that are no archive, whatever they claim to be."""
 
 
 class Tree:
@@ -61,17 +86,17 @@ class Tree:
     def folder(self, path: str = "") -> tuple[str, ...]:
         """Names of what lies directly in a folder, loose or archived, sorted; hidden ones are left out."""
         prefix = f"{path}/" if path else ""
-        loose = _names_in(self.root / path) if (self.root / path).is_dir() else []
+        loose = _names_in(self._at(path)) if self._at(path).is_dir() else []
         archived = {m[len(prefix) :].split("/", 1)[0] for m in self._members if m.startswith(prefix)}
         return tuple(sorted(n for n in {*loose, *archived} if not n.startswith(".")))
 
     def size(self, path: str) -> int:
         """Size of a file in bytes, uncompressed."""
-        return (self.root / path).stat().st_size if self._is_loose(path) else self._member(path)[1].file_size
+        return self._at(path).stat().st_size if self._is_loose(path) else self._member(path)[1].file_size
 
     def modified(self, path: str) -> float:
         """When a file, or the archive that holds it, was last written, in seconds since the epoch."""
-        return (self.root / path if self._is_loose(path) else Path(str(self._member(path)[0].filename))).stat().st_mtime
+        return (self._at(path) if self._is_loose(path) else Path(str(self._member(path)[0].filename))).stat().st_mtime
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.
@@ -83,18 +108,7 @@ class Tree:
         OSError
             When it cannot be read, a damaged archive included.
         """
-        loose = self.root / path
-        if loose.is_file():
-            return loose.read_bytes()
-        archive, info = self._member(path)
-        try:
-            return archive.read(info)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise OSError(f"{path} in {archive.filename} cannot be unpacked: {error}") from error
-        except Exception as error:
-            if type(error).__module__ in {"zlib", "lzma"}:
-                raise OSError(f"{path} in {archive.filename} cannot be unpacked: {error}") from error
-            raise
+        return self._read(path, FILE_BYTES)
 
     def text(self, path: str) -> str:
         """A metadata file as text, with ``\\n`` line ends whatever it has, and no byte-order mark.
@@ -105,7 +119,7 @@ class Tree:
             When the file is not there, cannot be read, or is neither UTF-8 nor UTF-16 with a byte-order mark.
         """
         try:
-            data = self.read(path)
+            data = self._read(path, TEXT_BYTES)
             wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
             text = data.decode("utf-16" if wide else "utf-8-sig")
         except UnicodeDecodeError as error:
@@ -139,10 +153,34 @@ class Tree:
             inside = Path(here).relative_to(self.root).as_posix()
             yield from (name if inside == "." else f"{inside}/{name}" for name in names)
 
+    def _read(self, path: str, most: int) -> bytes:
+        """A file's bytes, refused before they are read where they are more than so many."""
+        loose = self._at(path)
+        if loose.is_file():
+            _refuse_size(loose.stat().st_size, most)
+            return loose.read_bytes()
+        archive, info = self._member(path)
+        _refuse_size(info.file_size, most)
+        _refuse_bomb(info)
+        try:
+            with archive.open(info) as member:
+                data = member.read(info.file_size + 1)  # never more than it declares: the default takes 2 GiB at once
+        except DAMAGED as error:
+            raise OSError(f"{path} in {archive.filename} cannot be unpacked: {error}") from error
+        if len(data) != info.file_size:
+            raise _refused(f"its archive declares {info.file_size} bytes of it and holds {len(data)}")
+        return data
+
+    def _at(self, path: str) -> Path:
+        """Where a loose file would be; one outside the folder, or of an impossible name, is not there."""
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise FileNotFoundError(f"{path!r} is no path inside {self.root}")
+        return self.root / path
+
     def _is_loose(self, path: str) -> bool:
         try:
-            return (self.root / path).is_file()
-        except (OSError, ValueError):  # too long a name, a folder without permission, a NUL byte
+            return self._at(path).is_file()
+        except OSError:  # too long a name, a folder without permission, a path that leads outside
             return False
 
     def _member(self, path: str) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
@@ -153,24 +191,60 @@ class Tree:
 
     def _index(self, path: Path) -> None:
         try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+            archive = _opened(path)
+        except (*DAMAGED, OSError) as error:
             raise DatasetError(
                 f"{path} is not a readable zip archive: {error}.",
                 todo="Download it again, or move it out of the dataset folder if it does not belong there.",
             ) from error
-        infos = [i for i in archive.infolist() if _is_content(i)]
-        tops = {PurePosixPath(i.filename).parts[0] for i in infos}
-        wrapped = len(tops) == 1 and all("/" in i.filename for i in infos)
+        named = ((PurePosixPath(i.filename).parts, i) for i in archive.infolist() if _is_content(i))
+        infos = [(parts, info) for parts, info in named if parts]
+        tops = {parts[0] for parts, _ in infos}
+        wrapped = len(tops) == 1 and all(len(parts) > 1 for parts, _ in infos)
         wrapped = wrapped and not tops & {"audio", "meta", "evaluation_setup"}
         self._tops.update(tops if wrapped else ())
-        for info in infos:
-            inner = info.filename.split("/", 1)[1] if wrapped else info.filename
-            self._members.setdefault(inner, (archive, info))
+        for parts, info in infos:
+            self._members.setdefault("/".join(parts[wrapped:]), (archive, info))
 
 
 def _is_content(info: zipfile.ZipInfo) -> bool:
-    return not info.is_dir() and bool(info.filename) and not info.filename.startswith("__MACOSX/")
+    return not info.is_dir() and not info.filename.startswith("__MACOSX/")
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    """An archive whose members can all be there: no two of them packed into the same bytes.
+
+    Raises
+    ------
+    OSError, or one of ``DAMAGED``
+        When it is none.
+    """
+    if not path.is_file():  # a named pipe would be waited for
+        raise OSError("it is no file")
+    archive = zipfile.ZipFile(path)
+    packed, there = sum(info.compress_size for info in archive.infolist()), path.stat().st_size
+    if packed > there:
+        raise OSError(f"its members take {packed} bytes, and it has {there}")
+    return archive
+
+
+def _refuse_bomb(info: zipfile.ZipInfo) -> None:
+    if info.compress_type not in BOUNDED:
+        raise _refused("its archive is packed by another method than deflate")
+    if info.file_size > max(UNPACKED, RATIO * info.compress_size):
+        raise _refused(f"{info.compress_size} bytes of its archive unpack to {info.file_size}")
+
+
+def _refuse_size(size: int, most: int) -> None:
+    if size > most:
+        raise _refused(f"it has {size} bytes, and at most {most} are read")
+
+
+def _refused(why: str) -> OSError:
+    """An error whose words can be stored: they name no path."""
+    error = OSError(why)
+    error.strerror = why
+    return error
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ascfeat.dsp.backends import NONE
+from ascfeat.recipes.document import plain, read_document
 from ascfeat.representations import representation
 from ascschemas.base import Frozen, Parameters
 from ascschemas.dataset import AudioFormat
-from ascschemas.problems import RecipeError, UnknownName, nearest
+from ascschemas.problems import UnknownName, nearest
 from ascschemas.recipe import Decode, FeatureRecipe, Storage
 from ascschemas.refusals import refusal
 
@@ -38,15 +39,17 @@ def load_recipe(name_or_path: str) -> FeatureRecipe:
     256
     """
     if name_or_path in names():
-        text, where = files(__name__).joinpath(f"{name_or_path}.yaml").read_text("utf-8"), f"recipe {name_or_path}"
-    elif (path := Path(name_or_path)).is_file():
-        text, where = path.read_text("utf-8", errors="replace"), str(path)
+        where = f"recipe {name_or_path}"
+        said = plain(files(__name__).joinpath(f"{name_or_path}.yaml").read_text("utf-8"), where)
+    elif _is_file(name_or_path):
+        where, said = str(Path(name_or_path)), read_document(Path(name_or_path))
     else:
+        shown = name_or_path if len(name_or_path) <= 200 else f"{name_or_path[:200]}…"
         raise UnknownName(
-            f"There is no recipe {name_or_path!r}, by name or as a file: {nearest(name_or_path, names())}",
+            f"There is no recipe {shown!r}, by name or as a file: {nearest(shown, names())}",
             todo="List the recipes with `ascfeat recipes`, or give the path of a YAML file.",
         )
-    return complete(_parse(text, where), where)
+    return complete(_validated(said, where), where)
 
 
 def complete(recipe: FeatureRecipe, where: str) -> FeatureRecipe:
@@ -61,11 +64,16 @@ def complete(recipe: FeatureRecipe, where: str) -> FeatureRecipe:
     return recipe.model_copy(update={"representation": parameters})
 
 
-def _parse(text: str, where: str) -> FeatureRecipe:
+def _is_file(path: str) -> bool:
     try:
-        return FeatureRecipe.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise RecipeError(f"{where} is not YAML: {error}", todo="Correct the file.") from error
+        return Path(path).is_file()
+    except OSError:  # a name that is too long, a folder without permission
+        return False
+
+
+def _validated(said: Any, where: str) -> FeatureRecipe:
+    try:
+        return FeatureRecipe.model_validate(said)
     except ValidationError as error:
         raise refusal(
             error,

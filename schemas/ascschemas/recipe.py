@@ -20,7 +20,7 @@ class Decode(Frozen):
     """Rate in Hz that recordings are brought to; ``native`` keeps the dataset's own."""
     channels: Literal["mono_mean", "native"] = "mono_mean"
     """``mono_mean`` averages the channels, ``native`` keeps the dataset's own."""
-    seconds: Literal["native"] | Seconds = "native"
+    seconds: Literal["native"] | Annotated[Seconds, Field(le=86_400)] = "native"
     """Length that every recording must have; ``native`` takes the dataset's own."""
     resampler: Literal["soxr_vhq", "soxr_hq"] = "soxr_vhq"
     """Resampler used where the dataset's rate is another than ``sample_rate``."""
@@ -39,7 +39,7 @@ class Decode(Frozen):
 class Storage(Frozen):
     """Slot 3: how the values lie on disk; it changes no value and is not part of the fingerprint."""
 
-    clips_per_shard: Literal["auto"] | Size = "auto"
+    clips_per_shard: Literal["auto"] | Annotated[int, Field(ge=1, le=1 << 20)] = "auto"
     """Clips in one shard, the unit of work; ``auto`` is the largest power of two at or under 32 MiB, at most 1024."""
     precision: Precision = "auto"
     """Number format of the stored values: ``auto`` is exact, as the integers that recordings hold where features are
