@@ -18,11 +18,12 @@ from ascfeat.certificate import certify
 from ascfeat.datasets import open_dataset
 from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
-from ascfeat.jobs import Job, check_space, job_for, prepare
+from ascfeat.jobs import Job, check_space, prepare, ready
 from ascfeat.lock import exclusive
 from ascfeat.passes import Course, clip_by_clip, unit_by_unit
 from ascfeat.pools import Pool
-from ascfeat.store import Store, Writer, create
+from ascfeat.reuse import settle
+from ascfeat.store import Store
 from ascfeat.store.places import Place
 from ascfeat.stretches import Stretch, nested, positions, stretches
 from ascfeat.tags import Given
@@ -123,16 +124,19 @@ def run(
     """
     todo = [j for j in jobs if j.pending or not j.sealed]
     with ExitStack() as held:
-        for job in sorted(todo, key=lambda j: j.place.absolute):  # in one order: two jobs never wait for each other
-            held.enter_context(exclusive(job.place, wait=wait))
+        locks = {  # taken in one order, so that two jobs never wait for each other
+            job.place: held.enter_context(exclusive(job.place, wait=wait))
+            for job in sorted(todo, key=lambda j: j.place.absolute)
+        }
         with _full_disk():
             at = resolve_device(device)
-            courses = [_course(tree, manifest, job) for job in todo]
-            ids = [c.id for c in manifest.clips]
-            if workers is None:
-                clip_by_clip(tree, ids, courses, device=at, threads=threads or cpu_count() or 1, progress=progress)
-            else:
-                unit_by_unit(tree, ids, courses, workers, device=at, progress=progress, say=say)
+            courses = [_course(tree, manifest, job, locks[job.place].check) for job in todo]
+            if any(c.units for c in courses):
+                ids = [c.id for c in manifest.clips]
+                if workers is None:
+                    clip_by_clip(tree, ids, courses, device=at, threads=threads or cpu_count() or 1, progress=progress)
+                else:
+                    unit_by_unit(tree, ids, courses, workers, device=at, progress=progress, say=say)
             done = {c.writer.place: _finish(c, tree, at) for c in courses}
     return [done.get(j.place) or Outcome(j.place, j.header, 0, Store(j.place).excluded(), 0.0) for j in jobs]
 
@@ -204,6 +208,7 @@ def features_from(header: StoreHeader, *, device: str = "cpu") -> Callable[[Valu
 def _finish(course: Course, tree: Tree, device: str) -> Outcome:
     writer = course.writer
     seal = writer.seal or writer.finish(lambda store: certify(store, tree, device=device))
+    settle(writer.place)  # of the states that it was made from
     spent = time.perf_counter() - course.start
     return Outcome(writer.place, writer.header, course.computed, writer.excluded(), spent, seal.certificate)
 
@@ -220,13 +225,9 @@ def _full_disk() -> Iterator[None]:
         raise words from error
 
 
-def _course(tree: Tree, manifest: Manifest, job: Job) -> Course:
-    if not job.place.exists("zarr.json"):
-        create(job.place, job.header, manifest)
-    writer = Writer(job.place)
-    pending = job_for(tree, manifest, job.place, job.header).pending  # another may have written since `prepare`
-    writer.reopen(pending)
-    return Course(writer, tuple(pending), job.tags, job.reuse)
+def _course(tree: Tree, manifest: Manifest, job: Job, still_ours: Callable[[], None]) -> Course:
+    writer, todo = ready(tree, manifest, job, still_ours=still_ours)
+    return Course(writer, todo.pending, todo.tags, todo.reuse, still_ours)
 
 
 def _lacking(jobs: Sequence[Job]) -> Iterator[Stretch]:

@@ -53,6 +53,8 @@ class Course:
     """Those to compute, ascending."""
     tags: TagSource | None = None
     reuse: Reuse | None = None
+    still_ours: Callable[[], None] = lambda: None
+    """Raises when the lock was lost; workers have no part in it."""
     computed: int = 0
     """Clips whose units are published by now."""
     start: float = field(default_factory=time.perf_counter)
@@ -135,6 +137,7 @@ def unit_by_unit(
             if isinstance(answer, Failed):
                 raise answer.error()
             for number, units in task.stretch.units:
+                courses[number].still_ours()
                 _see(courses[number], units, answer, pool.patience)
                 courses[number].published(units)
             clips += len(task.clips)
