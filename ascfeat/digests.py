@@ -10,20 +10,21 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from ascfeat.audio import digest, read
 from ascfeat.datasets.tree import Tree
-from ascfeat.work import ordered
-from ascschemas.problems import AudioError
 
 SETTLED_NS = 2_000_000_000
 """A file that changed less than this ago may change again without its dates showing it: they are as coarse as 2 s."""
 BUFFERED, BUFFERED_SECONDS = 64, 1.0
 """Digests kept back before they are written, and for how long: a killed process loses these, and reads them again."""
+PATIENCE_SECONDS = 2.0
+"""How long another process may write before its cache is done without: a digest that is not kept costs one reading."""
 ASKED_AT_ONCE = 500
 """Below SQLite's limit of variables in one question, 999 in its older versions."""
 LAYOUT = "CREATE TABLE IF NOT EXISTS digest (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, proof BLOB) WITHOUT ROWID"
@@ -44,7 +45,7 @@ class Stamp:
     facts: tuple[int, ...]
     """Dates of content and inode in nanoseconds, and the inode's number; in an archive the CRC-32."""
     changed_ns: int
-    """When it last changed in any way, by the clock of its file system; 0 in an archive, whose CRC-32 says it all."""
+    """When it, or the archive that holds it, last changed in any way, by the clock of its file system."""
     settled: bool
     """Whether that is long enough ago that a further change must show."""
 
@@ -67,20 +68,21 @@ def stamp(tree: Tree, clip: str) -> Stamp | None:
     """
     try:
         path = tree.root / clip
-        status = path.stat()
-        if stat.S_ISREG(status.st_mode):
-            changed = max(status.st_mtime_ns, status.st_ctime_ns)
-            facts = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            settled = all(abs(time.time_ns() - t) >= SETTLED_NS for t in facts[:2])
-            return Stamp(os.path.abspath(path), status.st_size, facts, changed, settled)  # noqa: PTH100  # no links followed
+        file = path.stat()
+        if stat.S_ISREG(file.st_mode):
+            dates = (file.st_mtime_ns, file.st_ctime_ns)
+            settled = all(abs(time.time_ns() - t) >= SETTLED_NS for t in dates)
+            return Stamp(os.path.abspath(path), file.st_size, (*dates, file.st_ino), max(dates), settled)  # noqa: PTH100  # no links followed
     except (OSError, ValueError):  # as in Tree: too long a name, a folder without permission, a NUL byte
         pass
     try:
         archive, info = tree._member(clip)
-    except FileNotFoundError:
+        whole = Path(str(archive.filename)).stat()
+    except OSError:
         return None
     inside = f"{os.path.abspath(str(archive.filename))}!{info.filename}"  # noqa: PTH100  # as above
-    return Stamp(inside, info.file_size, (info.CRC, info.compress_size, info.header_offset), 0, True)
+    facts = (info.CRC, info.compress_size, info.header_offset)  # the CRC is checked whenever the file is read
+    return Stamp(inside, info.file_size, facts, max(whole.st_mtime_ns, whole.st_ctime_ns), True)
 
 
 class Digests:
@@ -177,7 +179,7 @@ class Digests:
             assert self.file is not None
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._process = os.getpid()
-            self._base = sqlite3.connect(self.file, timeout=10, check_same_thread=False)
+            self._base = sqlite3.connect(self.file, timeout=PATIENCE_SECONDS, check_same_thread=False)
             self._base.execute("PRAGMA synchronous = OFF")  # what a power failure tears is made anew
             self._base.execute(LAYOUT)
         return self._base
@@ -194,6 +196,12 @@ class Digests:
                 self.file.with_name(self.file.name + ending).unlink()
 
 
+@lru_cache(maxsize=1)
+def own_digests() -> Digests:
+    """The person's own cache, open once in a process."""
+    return Digests(cache_file())
+
+
 def cache_file() -> Path:
     """Where a person's digests are kept: in ``ASC_CACHE``, or in ``ascfeat`` of ``XDG_CACHE_HOME`` or ``~/.cache``."""
     name = "digests-1.sqlite"
@@ -205,35 +213,6 @@ def cache_file() -> Path:
     except RuntimeError:  # nobody's home
         folder = Path("/var/cache")
     return folder / "ascfeat" / name
-
-
-def hashed(
-    tree: Tree,
-    clips: Sequence[str],
-    digests: Digests,
-    *,
-    threads: int,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[str | None]:
-    """Read some recordings through and yield the SHA-256 of each; None where one cannot be read.
-
-    At most ``4 * threads`` recordings are in memory at any time.
-    """
-
-    def one(clip: str) -> str | None:
-        try:
-            return digests.read(tree, clip)[1]
-        except AudioError:
-            return None
-
-    for done, found in enumerate(ordered(one, clips, threads=threads), start=1):
-        progress(done)
-        yield found
-
-
-def stamps(tree: Tree, clips: Sequence[str], *, threads: int) -> Iterator[Stamp | None]:
-    """The stamp of each recording, in order: a question of half a millisecond each on a network, asked in threads."""
-    yield from ordered(lambda clip: stamp(tree, clip), clips, threads=threads)
 
 
 def _insert(base: sqlite3.Connection, new: dict[bytes, tuple[bytes, bytes]]) -> None:

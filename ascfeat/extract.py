@@ -61,9 +61,13 @@ def forecast_seconds(
 ) -> float:
     """About how long the jobs will take, from doing a few of their clips now and keeping nothing."""
     one = OneClip(tree, [target(j.header, resolve_device(device), j.tags) for j in jobs])
-    count = recordings(jobs)
-    spread = islice(positions(_lacking(jobs)), min(1, count - 1), None, max(1, count // SAMPLE))
+    known = frozenset.intersection(*(j.reused for j in jobs))
+    count = recordings(jobs) - len(known)
+    lacking = (i for i in positions(_lacking(jobs)) if i not in known)
+    spread = islice(lacking, min(1, count - 1), None, max(1, count // SAMPLE)) if count > 0 else ()
     sample = [(i, manifest.clips[i].id) for i in islice(spread, SAMPLE)]
+    if not sample:
+        return 0.0
     one(*sample[0])  # the first call plans its transforms
     start = time.perf_counter()
     for clip in sample:

@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ascfeat.audio import digest, probe, read
+from ascfeat.audio import probe
+from ascfeat.changes import Changes, Recordings, facts, recordings
 from ascfeat.datasets.tree import Tree
+from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.plan import plan, stored_bytes
-from ascfeat.store import Store, store_path, unit_rows
+from ascfeat.reuse import Reuse, Source, before_places, fits, set_aside
+from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
+from ascfeat.store.places import Folder, Place, open_place
+from ascfeat.store.reading import ROOT
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
 from ascschemas.dataset import Manifest
-from ascschemas.problems import AudioError, Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
+from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.store import ClipRecord, StoreHeader
 
-Records = dict[str, ClipRecord | None]
-"""What the ledger says of each clip, by id, in store order."""
-SPOT_CHECKS = 8
-"""Recordings, about, whose content is compared with the store's at every start."""
+Reading = Callable[[int, int], None]
+"""Told how many recordings have been read to compare them, of how many."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One store to be filled: what it will be, and what is missing of it."""
 
-    path: Path
+    place: Place
     header: StoreHeader
     pending: tuple[int, ...]
-    """Units to compute; none where the store is whole."""
+    """Units to write; none where the store is whole."""
     changed: tuple[str, ...] = ()
     """Clips whose recordings are not those that the store was made from."""
     sealed: bool = False
     tags: TagSource | None = None
     """Where the rows of a store of tags come from."""
+    reuse: Reuse | None = None
+    """Where values are that need not be computed."""
+    changes: Changes = field(default_factory=Changes)
+    """What differs between the store and the dataset."""
+    anew: bool = False
+    """Whether the store that is there makes place for a new one, which is filled from it as far as possible."""
+    planned: StoreHeader | None = None
+    """``header`` by the software that is here, where the store is to be what other software made of its clips."""
+    reused: frozenset[int] = frozenset()
+    """Positions of the clips that need not be computed."""
+    trusted: int = 0
+    """Recordings taken for unchanged by their dates and size."""
+    libraries: tuple[Place, ...] = ()
+    """Stores of libraries that values are taken from; one that is used as it is, is ``place`` itself."""
 
     @property
     def clips(self) -> list[int]:
-        """Positions of the clips to compute."""
+        """Positions of the clips of pending units, those that need not be computed included."""
         return [i for u in self.pending for i in range(*unit_rows(self.header, u))]
+
+    @property
+    def computing(self) -> list[int]:
+        """Positions of the clips to compute."""
+        return [i for i in self.clips if i not in self.reused]
 
     @property
     def bytes(self) -> int:
@@ -54,15 +75,30 @@ def prepare(
     tree: Tree,
     manifest: Manifest,
     recipes: Sequence[FeatureRecipe],
-    features: Path,
+    features: Place | Path | str,
     *,
     device: str = "auto",
     backend: str = "auto",
     tags: Given | None = None,
+    libraries: Sequence[Place] = (),
+    digests: Digests | None = None,
+    reading: Reading = lambda done, total: None,
 ) -> list[Job]:
     """Find out what there is to do; nothing is written.
 
-    ``tags`` is what recipes of kind ``tags`` take their rows from, as ``ascfeat.tags.open_tags`` understands it.
+    Parameters
+    ----------
+    features : Place, path or URL
+        Where the stores go.
+    tags
+        What recipes of kind ``tags`` take their rows from, as ``ascfeat.tags.open_tags`` understands it.
+    libraries : sequence of Place
+        Folders of stores to look for the same values in before any is computed. A store there that is wholly the same
+        is used where it lies; from another the clips are taken whose recordings are the same.
+    digests : Digests, optional
+        What is known of recordings' contents; the person's own cache by default.
+    reading : callable
+        Told of recordings that have to be read for a comparison, as they are.
 
     Raises
     ------
@@ -81,13 +117,15 @@ def prepare(
     audio = probe(tree, [c.id for c in manifest.clips])
     sources = sources_for(recipes, tags, [c.id for c in manifest.clips], audio, device=at)
     whole = [with_tags(r, s) for r, s in zip(recipes, sources, strict=True)]
+    look = _Look(tree, manifest, digests or own_digests(), reading)
     headers = [plan(r, manifest, audio, backend=backend, device=at) for r in whole]
-    jobs = [job_for(tree, manifest, store_path(features, h.dataset, h.recipe.name), h) for h in headers]
+    shelves = [*dict.fromkeys([open_place(features), *libraries])]
+    jobs = [_job(look, store_path(features, h.dataset, h.recipe.name), h, shelves) for h in headers]
     return [replace(job, tags=source) for job, source in zip(jobs, sources, strict=True)]
 
 
-def check_space(jobs: Sequence[Job]) -> int:
-    """Bytes free where the stores go, after making sure that they hold what is planned.
+def check_space(jobs: Sequence[Job]) -> int | None:
+    """Bytes free where the stores go, after making sure that they hold what is planned; None where nobody knows.
 
     Raises
     ------
@@ -95,9 +133,9 @@ def check_space(jobs: Sequence[Job]) -> int:
         When they do not.
     """
     needed = sum(j.bytes for j in jobs)
-    place = next(p for p in (jobs[0].path, *jobs[0].path.parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
+    place = jobs[0].place
+    free = place.free()
+    if free is not None and free < needed:
         raise SpaceError(
             f"The disk of {place} cannot hold the features.",
             differences=[Difference(field="bytes", expected=f"{needed:,} free", found=f"{free:,} free")],
@@ -106,22 +144,58 @@ def check_space(jobs: Sequence[Job]) -> int:
     return free
 
 
-def job_for(tree: Tree, manifest: Manifest, path: Path, header: StoreHeader) -> Job:
-    """What there is to do for one store, planned as ``header``, against what lies at ``path``."""
-    if not path.exists():
-        return Job(path, header, tuple(range(header.units)))
-    if not (path / "zarr.json").is_file():
-        raise StoreError(
-            f"{path} is there and is not a feature store: it has no zarr.json.",
-            todo="Move it away or remove it, then run the same command again.",
-        )
-    store = Store(path)
-    _refuse_other(store, header, manifest)
-    records = dict(zip(store.ids, store.records(), strict=True))
-    changed = tuple(_changed(tree, store, records))
-    _refuse_other_dataset(tree, store, records, changed)
-    pending = sorted({*store.pending(), *units_of(changed, store)})
-    return Job(path, store.header, tuple(pending), changed, store.seal is not None)
+def job_for(
+    tree: Tree,
+    manifest: Manifest,
+    place: Place,
+    header: StoreHeader,
+    *,
+    libraries: Sequence[Place] = (),
+    digests: Digests | None = None,
+    reading: Reading = lambda done, total: None,
+) -> Job:
+    """What there is to do for one store, planned as ``header``, against what lies at ``place``.
+
+    Parameters
+    ----------
+    libraries : sequence of Place
+        Stores, not folders of them, whose values may be taken.
+    """
+    return _against(_Look(tree, manifest, digests or own_digests(), reading), place, header, libraries)
+
+
+def ready(
+    tree: Tree,
+    manifest: Manifest,
+    job: Job,
+    *,
+    digests: Digests | None = None,
+    still_ours: Callable[[], None] = lambda: None,
+) -> tuple[Writer, Job]:
+    """Make a job's store ready to be written, for the one who holds its lock, and say what is to do by now.
+
+    Another process may have written since ``prepare``. A store that makes place is moved aside first, and stays there
+    until ``ascfeat.reuse.settle`` is called on the new one; a new one is created; units to be written are forgotten.
+    """
+    digests = digests or own_digests()
+
+    def now() -> Job:
+        planned = job.planned or job.header
+        found = job_for(tree, manifest, job.place, planned, libraries=job.libraries, digests=digests)
+        return replace(found, tags=job.tags)
+
+    todo = now()
+    if todo.anew:
+        still_ours()
+        set_aside(job.place)
+        todo = now()
+    if not job.place.exists(ROOT):
+        still_ours()
+        job.place.clear()  # of what an interrupted removal left there
+        create(job.place, todo.header, manifest)
+    writer = Writer(job.place, still_ours=still_ours)
+    writer.reopen(todo.pending)
+    return writer, todo
 
 
 def units_of(clips: Sequence[str], store: Store) -> list[int]:
@@ -130,94 +204,256 @@ def units_of(clips: Sequence[str], store: Store) -> list[int]:
     return sorted({i // store.header.clips_per_unit for i, c in enumerate(store.ids) if c in wanted})
 
 
-def _changed(tree: Tree, store: Store, records: Records) -> Iterator[str]:
-    """Clips whose recording is not the one that was read: of another size, or of other content.
+@dataclass(frozen=True)
+class _Look:
+    """What stores are held against."""
 
-    Content is compared where a recording was written after its unit, and for a few recordings always: hashing all of
-    a large dataset at every start would take minutes.
+    tree: Tree
+    manifest: Manifest
+    digests: Digests
+    reading: Reading
+
+    def at(self, store: Store, *, of_list: bool = False) -> Recordings:
+        """The recordings that a store was made from, as they are now; only those that are still listed if asked."""
+        ids = {c.id for c in self.manifest.clips} if of_list else None
+        return recordings(self.tree, store, self.digests, among=ids, progress=self.reading)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """An older state of a store, or a library's, and what may be taken from it."""
+
+    store: Store
+    clips: frozenset[str]
+    """Clips that it has done, whose recordings are the same."""
+    seen: Recordings
+
+    @property
+    def source(self) -> Source:
+        return Source(self.store.place, self.seen.changed)
+
+
+def _job(look: _Look, place: Place, header: StoreHeader, shelves: Sequence[Place]) -> Job:
+    """What there is to do for one recipe, the libraries looked through where there is anything."""
+    job = _against(look, place, header, ())
+    if not job.pending or (job.sealed and not job.anew) or not job.computing:
+        return job
+    found = [s for s in _alike(shelves, header) if s.place != place]
+    if not place.exists(ROOT):
+        for store in found:
+            if _is_same(store.header, header) and not (seen := look.at(store)).changed:
+                return Job(store.place, store.header, (), sealed=True, trusted=seen.trusted, libraries=(store.place,))
+    return _against(look, place, header, [s.place for s in found]) if found else job
+
+
+def _alike(shelves: Sequence[Place], header: StoreHeader) -> Iterator[Store]:
+    """Sealed stores of some libraries whose values are those that would be computed; damaged ones are passed over."""
+    for shelf in shelves:
+        try:
+            places = find_stores(shelf)
+        except OSError:  # a web server that cannot list
+            places = []
+        for place in dict.fromkeys([*places, store_path(shelf, header.dataset, header.recipe.name)]):
+            try:
+                store = Store(place)
+            except (StoreError, OSError):
+                continue
+            if store.seal is not None and fits(store.header, header):
+                yield store
+
+
+def _is_same(found: StoreHeader, header: StoreHeader) -> bool:
+    """Whether a store that fits is the planned one but for names and the size of its units."""
+    names = ("manifest", "table", "clips", "splits", "encoding")
+    return all(getattr(found, name) == getattr(header, name) for name in names)
+
+
+def _against(look: _Look, place: Place, header: StoreHeader, libraries: Sequence[Place]) -> Job:
+    return replace(_compared(look, place, header, libraries), planned=header)
+
+
+def _compared(look: _Look, place: Place, header: StoreHeader, libraries: Sequence[Place]) -> Job:
+    older = [Store(p) for p in before_places(place)]
+    others = [s for p in libraries if (s := _opened(p)) is not None]
+    if not place.exists(ROOT):
+        _refuse_no_store(place)
+        header, reuse, lacking = _taking(look, header, older, others)
+        return _whole(look, place, header, reuse, lacking, libraries)
+    store = Store(place)
+    _refuse_other_recipe(store, header)
+    if (store.header.manifest, store.header.table) == (header.manifest, header.table):
+        if store.header.encoding == header.encoding:
+            return _same_list(look, store, header, older, others)
+        seen = look.at(store)
+        _refuse_other_recordings(look, store, seen)
+    else:
+        _refuse_other_list(look, store)
+        seen = look.at(store, of_list=True)
+        _refuse_other_recordings(look, store, seen)
+    return _anew(look, store, header, seen, older, others)
+
+
+def _same_list(look: _Look, store: Store, header: StoreHeader, older: Sequence[Store], others: Sequence[Store]) -> Job:
+    """A store of the same clips and labels: units are computed again in their place."""
+    seen = look.at(store)
+    _refuse_other_recordings(look, store, seen)
+    changed = tuple(c for c in store.ids if c in seen.changed)
+    pending = tuple(sorted({*store.pending(), *units_of(changed, store)}))
+    if not pending:
+        return Job(store.place, store.header, (), sealed=store.seal is not None, trusted=seen.trusted)
+    meant, reuse, _ = _taking(look, header, older, others)
+    if _made_by(store.header) != _made_by(meant):
+        if store.seal is None and not older:
+            raise _mismatch(store, differences(_made_by(meant), _made_by(store.header)))
+        return _anew(look, store, header, seen, older, others)
+    own = Source(store.place, seen.changed, _records(store, units_of(changed, store)))
+    reuse = Reuse(store.header, [own, *reuse.sources], whole=reuse.whole)
+    job = Job(store.place, store.header, pending, changed, store.seal is not None, reuse=reuse, trusted=seen.trusted)
+    known = {*(own.records or {})} - seen.changed
+    if reuse.sources[1:]:
+        known |= {c.id for c in look.manifest.clips} - _taking(look, header, older, others)[2]
+    reused = frozenset(i for i in job.clips if store.ids[i] in known)
+    return replace(job, reused=reused, changes=Changes(replaced=changed), libraries=tuple(s.place for s in others))
+
+
+def _anew(
+    look: _Look, store: Store, header: StoreHeader, seen: Recordings, older: Sequence[Store], others: Sequence[Store]
+) -> Job:
+    """A store that makes place for a new one, which takes from it what it can."""
+    meant, reuse, lacking = _taking(look, header, [store, *older], others, {store.place: seen})
+    if store.seal is None and not older and _made_by(store.header) != _made_by(meant):
+        raise _mismatch(store, differences(_made_by(meant), _made_by(store.header)))
+    now, then = {c.id for c in look.manifest.clips}, {*store.ids}
+    apart = differences(_made_by(meant), _made_by(store.header)) if lacking else ()
+    changes = Changes(
+        added=tuple(c.id for c in look.manifest.clips if c.id not in then),
+        removed=tuple(c for c in store.ids if c not in now),
+        replaced=tuple(c for c in store.ids if c in seen.changed),
+        facts=tuple(facts(store, look.manifest)),
+        storage=differences(header.encoding.model_dump(mode="json"), store.header.encoding.model_dump(mode="json")),
+        software=apart,
+    )
+    job = _whole(look, store.place, meant, reuse, lacking, [s.place for s in others])
+    return replace(job, changed=changes.replaced, changes=changes, anew=True, trusted=seen.trusted)
+
+
+def _whole(
+    look: _Look,
+    place: Place,
+    header: StoreHeader,
+    reuse: Reuse,
+    lacking: frozenset[str],
+    libraries: Sequence[Place],
+) -> Job:
+    """A store to be written from its first unit to its last."""
+    reused = frozenset(i for i, c in enumerate(look.manifest.clips) if c.id not in lacking) if reuse else frozenset()
+    return Job(place, header, tuple(range(header.units)), reuse=reuse, reused=reused, libraries=tuple(libraries))
+
+
+def _taking(
+    look: _Look,
+    header: StoreHeader,
+    older: Sequence[Store],
+    others: Sequence[Store],
+    seen: dict[Place, Recordings] | None = None,
+) -> tuple[StoreHeader, Reuse, frozenset[str]]:
+    """The header of the new store, what its values are taken from, and the clips that must be computed.
+
+    Values of different software are never mixed in a store. Where older states made by one other software hold
+    every clip, nothing has to be computed, and the new store is what that software would make.
     """
-    step = max(1, store.header.clips // SPOT_CHECKS)
-    for position, (clip, record) in enumerate(records.items()):
-        if record is None:
-            continue
-        size = tree.size(clip) if tree.exists(clip) else 0
-        suspect = position % step == 0 or (size and tree.modified(clip) > store.written(position))
-        if size != record.source_bytes or (suspect and record.source and _content(tree, clip) != record.source):
-            yield clip
+    ids = frozenset(c.id for c in look.manifest.clips)
+    held = [_held(look, s, (seen or {}).get(s.place)) for s in (*older, *others)]
+    choices = [header, *(_as_made_by(s.header, header) for s in older)]
+    best: tuple[StoreHeader, Reuse, frozenset[str]] | None = None
+    for choice in choices:
+        fitting = [h for h in held if fits(h.store.header, choice)]
+        lacking = ids.difference(*(h.clips for h in fitting))
+        if best is None or not lacking:
+            foreign = _made_by(choice) != _made_by(header)
+            best = choice, Reuse(choice, [h.source for h in fitting], whole=foreign), lacking
+        if not lacking:
+            break
+    assert best is not None
+    return best
 
 
-def _content(tree: Tree, clip: str) -> str | None:
+def _held(look: _Look, store: Store, seen: Recordings | None) -> _Held:
+    seen = seen or look.at(store, of_list=True)
+    records = zip(store.ids, store.records(), strict=True)
+    return _Held(store, frozenset(c for c, r in records if r is not None and c not in seen.changed), seen)
+
+
+def _records(store: Store, units: Sequence[int]) -> dict[str, tuple[int, ClipRecord]]:
+    """Positions and records of the clips of some units that are done, by id."""
+    found = {}
+    for unit in units:
+        record = store.unit_record(unit) if store._recorded(unit) else None
+        for position, clip in enumerate(record.clips if record else (), unit_rows(store.header, unit)[0]):
+            found[store.ids[position]] = (position, clip)
+    return found
+
+
+def _opened(place: Place) -> Store | None:
     try:
-        return digest(read(tree, clip))
-    except AudioError:
+        return Store(place)
+    except (StoreError, OSError):
         return None
 
 
-def _refuse_other_dataset(tree: Tree, store: Store, records: Records, changed: Sequence[str]) -> None:
+def _made_by(header: StoreHeader) -> dict[str, object]:
+    return {"backend": header.backend, "software": dict(header.software)}
+
+
+def _as_made_by(old: StoreHeader, header: StoreHeader) -> StoreHeader:
+    return header.model_copy(update={"backend": old.backend, "software": old.software})
+
+
+def _refuse_no_store(place: Place) -> None:
+    if isinstance(place, Folder) and place.path.exists():
+        raise StoreError(
+            f"{place} is there and is not a feature store: it has no zarr.json.",
+            todo="Move it away or remove it, then run the same command again.",
+        )
+
+
+def _refuse_other_recordings(look: _Look, store: Store, seen: Recordings) -> None:
     """Refuse to overwrite a store of which no recording is left: it is another dataset's, of the same name."""
-    made_from = [clip for clip, r in records.items() if r is not None and r.source]
-    if len(made_from) < 2 or not set(made_from) <= set(changed):
+    if seen.compared < 2 or len(seen.changed) < seen.compared:
         return
     raise StoreMismatch(
-        f"{store.path} was made from other recordings: not one of {len(made_from)} is the one in {tree.root}.",
+        f"{store.place} was made from other recordings: not one of {seen.compared} is the one in {look.tree.root}.",
         todo="If this is another dataset, rename its folder or name another --features; else remove that store.",
     )
 
 
-def _refuse_other(store: Store, header: StoreHeader, manifest: Manifest) -> None:
-    """Refuse a store that was made from another recipe, dataset or, while it is unfinished, by other software."""
-    found, expected = _identity(store.header), _identity(header)
-    if store.seal is not None:
-        for identity in (found, expected):
-            identity.pop("software"), identity.pop("backend")
-    apart = differences(expected, found)
-    if store.header.manifest != header.manifest:
-        apart += tuple(_manifest_differences(store, manifest))
-    if apart:
+def _refuse_other_list(look: _Look, store: Store) -> None:
+    """Refuse a store that has no clip in common with the dataset."""
+    now = {c.id for c in look.manifest.clips}
+    if now.isdisjoint(store.ids):
+        expected, found = (f"{len(ids)}, first {min(ids)}" for ids in (now, {*store.ids}))
         raise StoreMismatch(
-            f"{store.path} was made from something else than this extraction.",
-            differences=apart,
-            todo="Give your recipe a name of its own, name another folder with --features, or remove that store.",
+            f"{store.place} is another dataset's of that name: it has no clip in common with {look.tree.root}.",
+            differences=[Difference(field="clips", expected=expected, found=found)],
+            todo="Rename the dataset's folder, name another --features, or remove that store.",
         )
 
 
+def _refuse_other_recipe(store: Store, header: StoreHeader) -> None:
+    """Refuse a store that was made by another recipe of that name, or from recordings of another format."""
+    apart = differences(_identity(header), _identity(store.header))
+    if apart:
+        raise _mismatch(store, apart)
+
+
 def _identity(header: StoreHeader) -> dict[str, object]:
-    dumped = header.model_dump(mode="json", include={"audio", "backend", "software"})
     recipe = header.recipe.model_dump(mode="json", include={"decode", "representation"})
-    return {**recipe, **dumped}
+    return {**recipe, **header.model_dump(mode="json", include={"audio"})}
 
 
-def _manifest_differences(store: Store, manifest: Manifest) -> Iterator[Difference]:
-    ids, now = set(store.ids), {c.id for c in manifest.clips}
-    for name, clips in (("clips added", now - ids), ("clips removed", ids - now)):
-        if clips:
-            yield Difference(field=name, expected="none", found=f"{len(clips)}, first {min(clips)}")
-    if ids == now:
-        yield from _relabelled(store, manifest)
-        yield from _resplit(store, manifest)
-
-
-def _relabelled(store: Store, manifest: Manifest) -> Iterator[Difference]:
-    """What the dataset says of clips and the store does not, by property: how many, and the first with both values."""
-    said = {c.id: c for c in manifest.clips}
-    labels, devices, places = store.labels, store.devices, store.locations
-    for name, values in {"label": labels, "device": devices, "location": places}.items():
-        told = [(i, getattr(said[i], name), v) for i, v in zip(store.ids, values, strict=True)]
-        other = [(clip, expected, found) for clip, expected, found in told if expected != found]
-        for clip, expected, found in other[:1]:
-            field = f"{name} of {len(other)} clips, first {clip}"
-            yield Difference(field=field, expected=expected or "none", found=found or "none")
-
-
-def _resplit(store: Store, manifest: Manifest) -> Iterator[Difference]:
-    now, then = (", ".join(names) or "none" for names in ([s.name for s in manifest.splits], store.header.splits))
-    if now != then:
-        yield Difference(field="splits", expected=now, found=then)
-        return
-    for split in manifest.splits:
-        side = dict(zip((c.id for c in manifest.clips), manifest.sides(split), strict=True))
-        stored = zip(store.ids, store.sides(split.name).tolist(), strict=True)
-        moved = [(clip, found) for clip, found in stored if side[clip] != found]
-        for clip, found in moved[:1]:
-            field = f"side in {split.name} of {len(moved)} clips, first {clip}"
-            yield Difference(field=field, expected=side[clip], found=found)
+def _mismatch(store: Store, apart: Sequence[Difference]) -> StoreMismatch:
+    return StoreMismatch(
+        f"{store.place} was made from something else than this extraction.",
+        differences=apart,
+        todo="Give your recipe a name of its own, name another folder with --features, or remove that store.",
+    )

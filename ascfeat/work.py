@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.audio import Recording, decode, digest, read, waveform, waveform_format
+from ascfeat.audio import Recording, decode, waveform, waveform_format
 from ascfeat.datasets.tree import Tree
+from ascfeat.digests import own_digests
 from ascfeat.representations import Transform, representation
 from ascfeat.tags import TagSource, checked_row, require_source
 from ascschemas.problems import AudioError
@@ -132,10 +133,10 @@ def target(header: StoreHeader, device: str, tags: TagSource | None = None, reus
 def _computed(tree: Tree, clip: str, targets: Sequence[Target]) -> list[OfClip]:
     """Record and features of a clip, from its recording, for each target."""
     try:
-        data = read(tree, clip)
+        data, content = own_digests().read(tree, clip)
     except AudioError as error:
         return [(_excluded(ClipRecord(), clip, error), None)] * len(targets)
-    source = ClipRecord(source_bytes=len(data), source=digest(data))
+    source = ClipRecord(source_bytes=len(data), source=content)
     try:
         recording = decode(data, clip)
     except AudioError as error:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from ascfeat.store import chunks
 from ascfeat.store.chunks import Damaged
 from ascfeat.store.creating import root_document
-from ascfeat.store.encoding import missing, number_digest, rounded
+from ascfeat.store.encoding import decode, missing, number_digest, rounded
 from ascfeat.store.places import Piece, Place, open_place
 from ascfeat.store.reading import (
     HEADER,
@@ -191,7 +192,8 @@ def node_names(header: StoreHeader) -> list[str]:
 def row(record: ClipRecord, values: Values | None, header: StoreHeader, *, clip: str = "a clip") -> Row:
     """One clip, ready to be written: its numbers, their digest and statistics; a clip without values is missing.
 
-    Values that the store's precision does not hold exclude the clip, with reason ``imprecise``.
+    Values that the store's precision does not hold exclude the clip, with reason ``imprecise``. Where the record names
+    the digest of its rounded numbers already, ``values`` are these, from a store of the same encoding.
 
     Raises
     ------
@@ -199,6 +201,8 @@ def row(record: ClipRecord, values: Values | None, header: StoreHeader, *, clip:
         When the values are not what the layout says: a mistake of the representation.
     """
     layout, how = header.layout, header.encoding
+    if values is not None and record.values is not None and how.tolerance is not None:
+        return _again(record, values, header)
     if values is not None:
         _as_planned(values, layout)
         try:
@@ -210,6 +214,15 @@ def row(record: ClipRecord, values: Values | None, header: StoreHeader, *, clip:
         values, numbers = np.full(layout.shape, np.nan, np.float32), missing(layout.shape, how)
     statistics = time_statistics(values, timed=layout.timed)
     return Row(record, chunks.chunk(numbers, compress=how.compress), *statistics)
+
+
+def _again(record: ClipRecord, numbers: npt.NDArray[Any], header: StoreHeader) -> Row:
+    """A clip of another store of the same encoding, as it was written there: rounding its values anew may not do."""
+    how, values = header.encoding, np.empty(numbers.shape, np.float32)
+    decode(numbers, how, values)
+    return Row(
+        record, chunks.chunk(numbers, compress=how.compress), *time_statistics(values, timed=header.layout.timed)
+    )
 
 
 def _as_planned(values: Values, layout: Layout) -> None:

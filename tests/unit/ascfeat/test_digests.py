@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ascfeat import digests as module
+from ascfeat.changes import hashed, stamps
 from ascfeat.datasets.tree import Tree
-from ascfeat.digests import Digests, cache_file, hashed, stamp, stamps
+from ascfeat.digests import Digests, cache_file, stamp
 from ascschemas.problems import AudioError
 
 CLIP = "audio/a.wav"
