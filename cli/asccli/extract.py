@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,22 +16,27 @@ from rich.text import Text
 
 from asccli.memory import leave_imports_alone
 from asccli.output import console, duration, err_console, progress_reporter, size, table
+from asccli.workers import known_workers, open_workers
+from ascfeat.pools import QUEUED
+from ascschemas.problems import AscError
 
 if TYPE_CHECKING:
+    from ascfeat.datasets.tree import Tree
     from ascfeat.extract import Outcome
     from ascfeat.jobs import Job
+    from ascfeat.pools import Pool
     from ascschemas.dataset import Manifest
+    from ascschemas.recipe import FeatureRecipe
 
 EXCLUDED_SHOWN = 20
 """Excluded recordings listed before the rest is only counted."""
 
 FEATURES = click.option(
     "--features",
-    type=click.Path(path_type=Path),
     default="features",
     envvar="ASC_FEATURES",
     show_default=True,
-    help="Folder of the feature stores (or ASC_FEATURES).",
+    help="Folder or URL (s3://bucket/prefix) of the feature stores (or ASC_FEATURES).",
 )
 
 
@@ -41,18 +49,38 @@ FEATURES = click.option(
 @click.option("--backend", default="auto", show_default=True, help="auto, numba, torch, nnaudio or librosa.")
 @click.option("--threads", type=click.IntRange(min=1), help="Clips under way at once; as many as CPUs where absent.")
 @click.option(
+    "--workers", callback=known_workers, metavar="WHERE",
+    help="Whole units at once: N (processes), threads:N, dask (a local cluster) or tcp://host:8786.  "
+    "[default: this process, clips on threads]",
+)  # fmt: skip
+@click.option("--compress/--no-compress", default=None, help="Compress chunks without loss: smaller, slower to read.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "float16", "0.05dB"]),
+    help="Number format of the stored values, instead of the recipe's; the last two for logarithms only.",
+)  # fmt: skip
+@click.option(
+    "--library", "libraries", multiple=True, envvar="ASC_LIBRARIES", metavar="FOLDER",
+    help="Folder or URL of stores to take the same values from; may be repeated (or ASC_LIBRARIES, between blanks).",
+)  # fmt: skip
+@click.option(
     "--tags", metavar="SOURCE", help="Tags for --recipe tags: a .csv or .npy file, a run, or module:callable."
 )
+@click.option("--no-wait", is_flag=True, help="Fail where another process writes a store, instead of waiting for it.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 when a recording could not be used.")
 def extract(
     dataset: Path,
     recipes: Sequence[str],
-    features: Path,
+    features: str,
     dataset_kind: str | None,
     device: str,
     backend: str,
     threads: int | None,
+    workers: str | None,
+    compress: bool | None,
+    precision: str | None,
+    libraries: Sequence[str],
     tags: str | None,
+    no_wait: bool,
     strict: bool,
 ) -> int:
     """Compute the features of DATASET and keep them in FEATURES/<dataset>/<recipe>.zarr.
@@ -61,30 +89,113 @@ def extract(
     interruption the same command goes on. A recording that cannot be used never stops the job: it is listed with
     its reason, here and in the store.
     """
-    from ascfeat import extract as work
     from ascfeat.datasets import open_dataset
-    from ascfeat.jobs import check_space, prepare
+    from ascfeat.jobs import prepare
     from ascfeat.recipes import load_recipe
+    from ascfeat.store import open_place
 
-    threads = threads or os.cpu_count() or 1
-    wanted = [load_recipe(r) for r in dict.fromkeys(recipes)]
+    if threads and workers:
+        raise click.UsageError("--threads is of this process only; give --workers, or --threads, or threads:N.")
+    wanted = [stored_as(load_recipe(r), compress, precision) for r in dict.fromkeys(recipes)]
     sys.path.insert(0, "")  # a callable of --tags may lie in the current folder, as with `python -m`
     tree, manifest = open_dataset(dataset, dataset_kind)
-    jobs = prepare(tree, manifest, wanted, features, device=device, backend=backend, tags=tags)
+    shelves = [open_place(place) for place in libraries]
+    jobs = prepare(
+        tree, manifest, wanted, open_place(features), device=device, backend=backend, tags=tags, libraries=shelves
+    )
     _announce(manifest, jobs)
     todo = [j for j in jobs if j.pending]
-    if todo:
-        free = check_space(todo)
-        seconds = work.forecast_seconds(tree, manifest, todo, device=device, threads=threads)
-        takes = f"about {duration(seconds)} on {threads} threads, then the seal"
-        _say(f"forecast: {_needed(todo)} of {size(free)} free, {takes}")
-    leave_imports_alone()
-    with progress_reporter(len({i for j in todo for i in j.clips})) as report:
-        outcomes = work.run(tree, manifest, jobs, device=device, threads=threads, progress=report)
+    with open_workers(workers if todo else None, _say) as pool, stopped_in_words(todo):
+        wait = None if no_wait else _say
+        outcomes = _run(tree, manifest, jobs, todo, device=device, threads=threads, pool=pool, wait=wait)
     for outcome in outcomes:
         _summary(outcome)
     _excluded(outcomes)
     return 1 if strict and any(o.excluded for o in outcomes) else 0
+
+
+def _run(
+    tree: Tree,
+    manifest: Manifest,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    *,
+    device: str,
+    threads: int | None,
+    pool: Pool | None,
+    wait: Callable[[str], None] | None,
+) -> list[Outcome]:
+    """Say how long it will take, and do it."""
+    from ascfeat import extract as work
+
+    if todo:
+        at_once = max(1, pool.slots() // QUEUED) if pool else threads or os.cpu_count() or 1
+        seconds = work.forecast_seconds(tree, manifest, todo, device=device, at_once=at_once)
+        _forecast(todo, seconds, str(pool or f"{at_once} threads"))
+    leave_imports_alone()
+    with progress_reporter(work.recordings(todo, apart=pool is not None)) as report:
+        return work.run(
+            tree, manifest, jobs, device=device, threads=threads, workers=pool, wait=wait, progress=report, say=_say
+        )
+
+
+def stored_as(recipe: FeatureRecipe, compress: bool | None, precision: str | None) -> FeatureRecipe:
+    """A recipe whose values are kept as asked for on the command line; its fingerprint is the same."""
+    asked = {"compress": compress, "precision": precision}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    return recipe.model_copy(update={"storage": recipe.storage.model_copy(update=changes)})
+
+
+class Terminated(KeyboardInterrupt):
+    """A SIGTERM, which stops a job as Ctrl-C does; batch systems send one before they kill."""
+
+
+@contextmanager
+def stopped_in_words(jobs: Sequence[Job]) -> Iterator[None]:
+    """Say how far stores are when the job is stopped by a signal."""
+    with _sigterm_raises():
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            with suppress(AscError, OSError):  # a store that is not created yet, or gone
+                for job in jobs:
+                    err_console().print(Text(_how_far(job)), soft_wrap=True)
+            if isinstance(stop, Terminated):
+                err_console().print("Terminated. What is finished is kept; the same command goes on from there.")
+                sys.exit(128 + signal.SIGTERM)
+            raise
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_far(job: Job) -> str:
+    from ascfeat.store import Store, unit_rows
+
+    store = Store(job.place)
+    missing = sum(stop - first for first, stop in (unit_rows(store.header, u) for u in store.pending()))
+    return f"{job.place}: {store.header.clips - missing} of {store.header.clips} clips are done"
+
+
+def _forecast(jobs: Sequence[Job], seconds: float, workers: str) -> None:
+    from ascfeat.jobs import check_space
+
+    free = check_space(jobs)
+    room = f"{_needed(jobs)} of {size(free)} free" if free is not None else _needed(jobs)
+    _say(f"forecast: {room}, about {duration(seconds)} on {workers}, then the seal")
 
 
 def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
@@ -92,7 +203,9 @@ def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
     for note in manifest.notes:
         _say(f"note: {note}")
     for job in jobs:
-        _say(f"{job.path}: {_intent(job)}")
+        _say(f"{job.place}: {_intent(job)}")
+        for line in job.changes.lines():
+            _say(f"  {line}")
         if job.header.recipe.representation.values().get("channels") == "left_right_mid" and _is_mono(job):
             _say(f"note: {job.header.recipe.name} asks for left, right and mid, and there is one channel")
 
@@ -104,14 +217,15 @@ def _is_mono(job: Job) -> bool:
 def _intent(job: Job) -> str:
     clips = job.header.clips
     if not job.pending:
-        return "whole, nothing to do" if job.sealed else "every unit is done, to be sealed"
-    if job.changed:
-        first = ", ".join(job.changed[:3]) + (", …" if len(job.changed) > 3 else "")
-        return f"{len(job.changed)} recordings changed ({first}); {len(job.clips)} of {clips} clips again"
+        taken = ", from a library" if job.place in job.libraries else ""
+        return f"whole{taken}, nothing to do" if job.sealed else "every unit is done, to be sealed"
+    if job.anew or job.changes:
+        return f"not up to date; {len(job.computing)} of {clips} clips to be computed"
     if len(job.clips) < clips:
         return f"going on, {clips - len(job.clips)} of {clips} clips are done"
     shape = " x ".join(str(n) for n in job.header.layout.shape)
-    return f"{clips} clips of {shape}, {job.header.layout.quantity}, by {job.header.backend}"
+    new = f"{clips} clips of {shape}, {job.header.layout.quantity}, by {job.header.backend}"
+    return f"{new}; {len(job.reused)} of them are in a library" if job.reused else new
 
 
 def _needed(jobs: Sequence[Job]) -> str:
@@ -121,11 +235,11 @@ def _needed(jobs: Sequence[Job]) -> str:
 def _summary(outcome: Outcome) -> None:
     whole, out = outcome.header.clips, len(outcome.excluded)
     spent = f"; {outcome.computed} computed in {duration(outcome.seconds)}" if outcome.computed else ""
-    _say(f"{outcome.path}: sealed, {whole - out} of {whole} clips usable{spent}")
+    _say(f"{outcome.place}: sealed, {whole - out} of {whole} clips usable{spent}")
     for c in outcome.certificate.comparisons if outcome.certificate else ():
         if not c.holds:
             beyond = f"relative difference {c.relative:g} from {c.against}, at most {c.tolerance:g} is expected"
-            _say(f"warning: {outcome.path}: {beyond}")
+            _say(f"warning: {outcome.place}: {beyond}")
 
 
 def _excluded(outcomes: Sequence[Outcome]) -> None:
@@ -134,7 +248,7 @@ def _excluded(outcomes: Sequence[Outcome]) -> None:
         return
     err_console().print(table("could not be used:", ["recording", "reason", "detail"], rows[:EXCLUDED_SHOWN]))
     if len(rows) > EXCLUDED_SHOWN:
-        more = f"… and {len(rows) - EXCLUDED_SHOWN} more: ascfeat info {outcomes[0].path}"
+        more = f"… and {len(rows) - EXCLUDED_SHOWN} more: ascfeat info {outcomes[0].place}"
         err_console().print(Text(more), soft_wrap=True)
 
 

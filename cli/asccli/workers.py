@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+import click
 from typing_extensions import override
 
 from asccli.memory import keep_freed_memory
 from ascfeat.pools import QUEUED, Pool, PoolError, Processes, Threads
-from ascschemas.problems import RecipeError
 
 Say = Callable[[str], None]
 
@@ -27,6 +27,7 @@ END_SECONDS = 60.0
 LEAST_SLOTS = 8
 """Units offered to a cluster that has no workers yet: an adaptive one starts some because of them."""
 FORMS = "N, threads:N, dask, dask:N or tcp://host:8786"
+FORM = re.compile(r"((threads:|dask:)?[1-9]\d{0,4}|dask|(tcp|tls|ucx|ws|wss)://\S+)")
 AGAIN = "the same command goes on where it stopped."
 
 
@@ -37,31 +38,35 @@ def open_workers(text: str | None, say: Say) -> Iterator[Pool | None]:
     Parameters
     ----------
     text : str, optional
-        ``4`` processes, ``threads:4``, ``dask`` (a cluster on this machine), ``dask:4``, or a scheduler's address.
+        What :func:`known_workers` accepts: ``4`` processes, ``threads:4``, ``dask`` (a cluster on this machine),
+        ``dask:4``, or a scheduler's address.
     say : callable
         Given lines about a cluster: its size, its dashboard, that it has no workers.
 
     Raises
     ------
-    RecipeError
-        When it is none of them.
     PoolError
         When dask is not installed, or no scheduler answers.
     """
     if text is None:
         yield None
-    elif re.fullmatch(r"[1-9]\d{0,4}", text):
+    elif text.isdecimal():
         yield Processes(int(text), keep_freed_memory)
-    elif re.fullmatch(r"threads:[1-9]\d{0,4}", text):
+    elif text.startswith("threads:"):
         yield Threads(int(text.partition(":")[2]))
-    elif re.fullmatch(r"dask(:[1-9]\d{0,4})?", text):
+    elif text.startswith("dask"):
         with _local_cluster(text.partition(":")[2]) as address, _cluster(address, say) as pool:
             yield pool
-    elif re.fullmatch(r"(tcp|tls|ucx|ws|wss)://\S+", text):
+    else:
         with _cluster(text, say) as pool:
             yield pool
-    else:
-        raise RecipeError(f"--workers {text} means nothing.", todo=f"Give {FORMS}.")
+
+
+def known_workers(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """What ``--workers`` was given, if it means something; nothing is started yet."""
+    if text is not None and not FORM.fullmatch(text):
+        raise click.BadParameter(f"{text} is none of {FORMS}.")
+    return text
 
 
 class Cluster(Pool):
