@@ -6,6 +6,7 @@ from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import Statistics, Store, Values, find_stores, open_store, store_path, unit_rows
 from ascfeat.store.table import clip_table, table_digest
 from ascfeat.store.verifying import Part, Problem, ProblemKind, root_problems, sound_root, verify
+from ascfeat.store.views import View
 from ascfeat.store.writing import Row, Writer, row
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Statistics",
     "Store",
     "Values",
+    "View",
     "Writer",
     "build",
     "clip_table",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,11 @@ def decode(numbers: Numbers, how: Encoding, out: Values) -> None:
 
     Law: ``value = float32(number * scale + offset)``, computed in float64 for integers; ``how.missing`` becomes NaN.
     """
-    if how.dtype in ("float32", "float16"):
-        np.add(numbers, np.float32(how.offset), out=out, dtype=np.float32)
+    if how.dtype == "float32":
+        np.add(numbers, np.float32(how.offset), out=out)
+        return
+    if how.dtype == "float16":  # twice as fast as numpy's own conversion
+        np.take(_halves(how.offset), numbers.view(np.uint16), out=out, mode="clip")
         return
     np.multiply(numbers, how.scale, out=out, dtype=np.float64, casting="same_kind")
     if how.offset:
@@ -131,6 +135,14 @@ def missing(shape: tuple[int, ...], how: Encoding) -> Numbers:
     """What is stored of a clip that holds no values."""
     fill = np.nan if how.dtype in ("float32", "float16") else LEAST[how.dtype]
     return np.full(shape, fill, how.dtype)
+
+
+@cache
+def _halves(offset: float) -> Values:
+    """The value of every float16, by its bits."""
+    every: Values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # a signalling NaN among them
+        return every + np.float32(offset)
 
 
 def _exact(bits: int, compress: bool) -> Encoding:

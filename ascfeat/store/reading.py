@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,14 @@ from ascfeat.store.chunks import Damaged
 from ascfeat.store.places import Place, open_place
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import PROPERTIES, table_digest
+from ascfeat.store.views import View, Wanted, select
 from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError, nearest
 from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
 
 Values = npt.NDArray[np.float32]
 Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -67,35 +72,39 @@ class Store:
         self.layout = self.header.layout
         self._shards = ShardReader(self.place, self.header)
 
+    def __reduce__(self) -> tuple[type[Store], tuple[Place]]:
+        """To another process by its place: what was read of it stays here."""
+        return type(self), (self.place,)
+
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Clip ids, in store order."""
-        return self._table["clip"]
+        return self.table["clip"]
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Scene class of each clip."""
-        return self._table["label"]
+        return self.table["label"]
 
     @cached_property
     def devices(self) -> tuple[str, ...]:
         """Recording device of each clip."""
-        return self._table["device"]
+        return self.table["device"]
 
     @cached_property
     def cities(self) -> tuple[str, ...]:
         """City of each clip."""
-        return self._table["city"]
+        return self.table["city"]
 
     @cached_property
     def locations(self) -> tuple[str, ...]:
         """Location of each clip: the grouping key of splits."""
-        return self._table["location"]
+        return self.table["location"]
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
         """What parallel recordings of one moment share."""
-        return self._table["segment"]
+        return self.table["segment"]
 
     @cached_property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -120,7 +129,7 @@ class Store:
                 f"{self.place} has no split {split!r}: {nearest(split, self.header.splits)}",
                 todo="Name one of its splits, or add the split to the dataset and extract again.",
             )
-        return np.array(self._table[f"split_{split}"])
+        return np.array(self.table[f"split_{split}"])
 
     def read(
         self, clips: Sequence[int] | npt.NDArray[np.int64], out: npt.NDArray[Any] | None = None
@@ -185,6 +194,45 @@ class Store:
                 todo="Read whole clips, or cut them with ascfeat.patches.cut.",
             )
         return cut(self.read(clips), self.header.recipe.patches)
+
+    def view(self) -> View:
+        """All clips, to be had as numpy, torch, dask or xarray arrays."""
+        return View(self, np.arange(self.header.clips))
+
+    def sel(self, *, split: str | None = None, side: str | None = None, **properties: Wanted) -> View:
+        """The clips that hold values and have these properties, to be had as numpy, torch, dask or xarray arrays.
+
+        Parameters
+        ----------
+        split, side : str, optional
+            Such as ``fold1`` and ``train``; both or neither.
+        **properties : str or strings
+            ``scene`` (or ``label``), ``device``, ``city``, ``location``, ``segment``, ``clip``: a value, or several of
+            which one must hold.
+
+        Returns
+        -------
+        View
+            In the order of the store.
+
+        Raises
+        ------
+        StoreError
+            When there is no such property, split or value; the nearest is named.
+
+        Examples
+        --------
+        ``store.sel(scene="bus", device=["b", "c"], split="fold1", side="train").numpy()``
+        """
+        return View(self, select(self, split, side, properties))
+
+    def dask(self) -> dask.array.Array:
+        """All values as a lazy array, a unit a chunk; as ``view().dask()``."""
+        return self.view().dask()
+
+    def xarray(self) -> xarray.Dataset:
+        """All values and all that is known of the clips, named; as ``view().xarray()``."""
+        return self.view().xarray()
 
     def statistics(self) -> Statistics:
         """Mean and variance over time of each clip.
@@ -278,7 +326,7 @@ class Store:
         return whole[: self.header.clips]
 
     @cached_property
-    def _table(self) -> dict[str, tuple[str, ...]]:
+    def table(self) -> dict[str, tuple[str, ...]]:
         """What the store's string arrays say of each clip, checked against the header."""
         table = {name: tuple(self._strings(name)) for name in table_names(self.header)}
         if table_digest(table) != self.header.table:
