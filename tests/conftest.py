@@ -1,12 +1,17 @@
 """What every test shares: the installed commands, one thread a process, no display, and the demo dataset."""
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+import servers
 from hypothesis import settings
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -17,6 +22,7 @@ settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
 ROOT = Path(__file__).parents[1]
+Server = TypeVar("Server")
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +37,40 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "scenes"
     subprocess.run(["ascfeat", "demo-data", str(folder)], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[servers.ObjectStore]:
+    """A real object store, one for each worker; whoever stops it starts it again."""
+    with _started(servers.object_store()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Iterator[servers.WebServer]:
+    """A real web server, one for each worker."""
+    with _started(servers.web_server()) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(seaweed: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty prefix of a bucket, in an environment that finds it and gives up soon."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    for name, value in {**seaweed.environment(), "ASCFEAT_NETWORK_SECONDS": "10"}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{servers.SHARED}/{secrets.token_hex(6)}"
+
+
+@contextmanager
+def _started(server: AbstractContextManager[Server]) -> Iterator[Server]:
+    """Start a server, or skip with the reason; where everything must run, a reason is a failure."""
+    with ExitStack() as until_the_end:
+        try:
+            started = until_the_end.enter_context(server)
+        except servers.CannotStart as reason:
+            if os.environ.get("ASC_TEST_SERVERS") == "required":
+                raise
+            pytest.skip(str(reason))
+        yield started

@@ -27,6 +27,10 @@ PARTIAL = ".partial"
 """Ending of what is not published yet; a killed writer leaves such files behind."""
 
 
+class PlaceError(StoreError):
+    """A place that cannot be reached, or refuses: of its files nothing is known, least of all that they are damaged."""
+
+
 class Place(ABC):
     """Files by key, a POSIX path below the place; a file is there whole or not at all.
 
