@@ -208,7 +208,8 @@ class Tree:
 
 
 def _is_content(info: zipfile.ZipInfo) -> bool:
-    return not info.is_dir() and not info.filename.startswith("__MACOSX/")
+    named = bool(info.filename)  # is_dir fails on a name that is empty
+    return named and not info.is_dir() and not info.filename.startswith("__MACOSX/")
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
