@@ -95,7 +95,7 @@ def recordings(
     """
     threads = threads or min(16, 4 * (os.cpu_count() or 1))
     changed, unknown, compared = set[str](), list[_Unknown](), 0
-    for batch in _batches(_done(store, among), AT_ONCE):
+    for batch in _batches(done(store, among), AT_ONCE):
         other, asked = _compared(tree, batch, digests, threads)
         changed |= other
         unknown += asked
@@ -118,11 +118,18 @@ class _Unknown:
     changed_ns: int
 
 
-_Done = tuple[int, str, ClipRecord]
+Found = tuple[int, str, ClipRecord]
+"""Position, id and record of a clip."""
 
 
-def _done(store: Store, among: Container[str] | None) -> Iterator[_Done]:
-    """Position, id and record of each clip whose unit is done; a damaged record is none."""
+def done(store: Store, among: Container[str] | None = None) -> Iterator[Found]:
+    """Position, id and record of each clip whose unit is done; a damaged record is none.
+
+    Parameters
+    ----------
+    among : container of str, optional
+        Clips to name; all where absent.
+    """
     for unit in range(store.header.units):
         if store._recorded(unit):
             record = store.unit_record(unit)
@@ -132,7 +139,7 @@ def _done(store: Store, among: Container[str] | None) -> Iterator[_Done]:
                     yield position, store.ids[position], clip
 
 
-def _compared(tree: Tree, batch: Sequence[_Done], digests: Digests, threads: int) -> tuple[set[str], list[_Unknown]]:
+def _compared(tree: Tree, batch: Sequence[Found], digests: Digests, threads: int) -> tuple[set[str], list[_Unknown]]:
     """Of some clips, those whose recording is another, and those of which only reading it would tell."""
     now = list(stamps(tree, [clip for _, clip, _ in batch], threads=threads))
     there = [(at, *done) for at, done in zip(now, batch, strict=True) if at is not None]

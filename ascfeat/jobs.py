@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ascfeat.audio import probe
-from ascfeat.changes import Changes, Recordings, facts, recordings
+from ascfeat.audio import probe, sample_bits
+from ascfeat.changes import Changes, Recordings, done, facts, recordings
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
-from ascfeat.plan import plan, stored_bytes
+from ascfeat.plan import keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, set_aside
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
 from ascfeat.store.places import Folder, Place, open_place
@@ -118,7 +118,8 @@ def prepare(
     sources = sources_for(recipes, tags, [c.id for c in manifest.clips], audio, device=at)
     whole = [with_tags(r, s) for r, s in zip(recipes, sources, strict=True)]
     look = _Look(tree, manifest, digests or own_digests(), reading)
-    headers = [plan(r, manifest, audio, backend=backend, device=at) for r in whole]
+    bits = sample_bits(tree, [c.id for c in manifest.clips]) if any(keeps_samples(r, audio) for r in whole) else 0
+    headers = [plan(r, manifest, audio, backend=backend, device=at, bits=bits) for r in whole]
     shelves = [*dict.fromkeys([open_place(features), *libraries])]
     jobs = [_job(look, store_path(features, h.dataset, h.recipe.name), h, shelves) for h in headers]
     return [replace(job, tags=source) for job, source in zip(jobs, sources, strict=True)]
@@ -251,14 +252,11 @@ def _alike(shelves: Sequence[Place], header: StoreHeader) -> Iterator[Store]:
     for shelf in shelves:
         try:
             places = find_stores(shelf)
-        except OSError:  # a web server that cannot list
+        except (StoreError, OSError):  # a web server that cannot list, or is down
             places = []
         for place in dict.fromkeys([*places, store_path(shelf, header.dataset, header.recipe.name)]):
-            try:
-                store = Store(place)
-            except (StoreError, OSError):
-                continue
-            if store.seal is not None and fits(store.header, header):
+            store = _opened(place)
+            if store is not None and store.seal is not None and fits(store.header, header):
                 yield store
 
 
@@ -273,7 +271,7 @@ def _against(look: _Look, place: Place, header: StoreHeader, libraries: Sequence
 
 
 def _compared(look: _Look, place: Place, header: StoreHeader, libraries: Sequence[Place]) -> Job:
-    older = [Store(p) for p in before_places(place)]
+    older = [s for p in before_places(place) if (s := _opened(p)) is not None]
     others = [s for p in libraries if (s := _opened(p)) is not None]
     if not place.exists(ROOT):
         _refuse_no_store(place)
@@ -380,8 +378,7 @@ def _taking(
 
 def _held(look: _Look, store: Store, seen: Recordings | None) -> _Held:
     seen = seen or look.at(store, of_list=True)
-    records = zip(store.ids, store.records(), strict=True)
-    return _Held(store, frozenset(c for c, r in records if r is not None and c not in seen.changed), seen)
+    return _Held(store, frozenset(clip for _, clip, _ in done(store) if clip not in seen.changed), seen)
 
 
 def _records(store: Store, units: Sequence[int]) -> dict[str, tuple[int, ClipRecord]]:
@@ -395,8 +392,10 @@ def _records(store: Store, units: Sequence[int]) -> dict[str, tuple[int, ClipRec
 
 
 def _opened(place: Place) -> Store | None:
+    """A store to take values from; None where it is gone or damaged: its clips are then computed."""
     try:
-        return Store(place)
+        store = Store(place)
+        return store if store.ids else None
     except (StoreError, OSError):
         return None
 

@@ -8,6 +8,7 @@ from asccli.check import check
 from asccli.demo_data import demo_data
 from asccli.diff import diff
 from asccli.extract import extract
+from asccli.gc import gc
 from asccli.memory import keep_freed_memory
 from asccli.output import run
 from asccli.recipes import recipes
@@ -21,7 +22,7 @@ def ascfeat() -> None:
     """Acoustic-scene-classification features: from recordings to checked feature stores."""
 
 
-for command in (check, demo_data, diff, extract, info, ls, recipes, show, verify):
+for command in (check, demo_data, diff, extract, gc, info, ls, recipes, show, verify):
     ascfeat.add_command(command)
 
 
