@@ -261,8 +261,8 @@ def _alike(shelves: Sequence[Place], header: StoreHeader) -> Iterator[Store]:
 
 
 def _is_same(found: StoreHeader, header: StoreHeader) -> bool:
-    """Whether a store that fits is the planned one but for names and the size of its units."""
-    names = ("manifest", "table", "clips", "splits", "encoding")
+    """Whether a store that fits is the planned one but for the recipe's name and the size of its units."""
+    names = ("dataset", "manifest", "table", "clips", "splits", "encoding")
     return all(getattr(found, name) == getattr(header, name) for name in names)
 
 

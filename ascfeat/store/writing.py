@@ -75,14 +75,19 @@ class Writer(Store):
 
     def reopen(self, units: Sequence[int]) -> None:
         """Forget units, so that they are pending again; the seal goes first."""
-        if units and self.seal is not None:
+        if units:
+            self.unseal()
+        for unit in units:
+            self._still_ours()
+            self.place.remove(self.header.chunk(LEDGER, unit))
+
+    def unseal(self) -> None:
+        """Take the seal away, so that the store is one to be finished."""
+        if self.seal is not None:
             self._still_ours()
             self._publish({HEADER: self._attributes[HEADER]}, sealed=False)
             self.seal = None
             self.__dict__.pop("usable", None)
-        for unit in units:
-            self._still_ours()
-            self.place.remove(self.header.chunk(LEDGER, unit))
 
     def write(self, unit: int, clips: Sequence[Row]) -> None:
         """Store a unit's values, then publish its record.

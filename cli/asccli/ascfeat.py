@@ -12,6 +12,8 @@ from asccli.gc import gc
 from asccli.memory import keep_freed_memory
 from asccli.output import run
 from asccli.recipes import recipes
+from asccli.repair import repair
+from asccli.share import pull, push
 from asccli.stores import info, ls, show
 from asccli.verify import verify
 
@@ -22,7 +24,7 @@ def ascfeat() -> None:
     """Acoustic-scene-classification features: from recordings to checked feature stores."""
 
 
-for command in (check, demo_data, diff, extract, gc, info, ls, recipes, show, verify):
+for command in (check, demo_data, diff, extract, gc, info, ls, pull, push, recipes, repair, show, verify):
     ascfeat.add_command(command)
 
 
