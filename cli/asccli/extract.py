@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from asccli.libraries import LIBRARIES
 from asccli.memory import leave_imports_alone
 from asccli.output import console, duration, err_console, progress_reporter, size, table
 from asccli.workers import known_workers, open_workers
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ascschemas.dataset import Manifest
     from ascschemas.recipe import FeatureRecipe
 
+COMPARING_SECONDS = 5.0
+"""Between two lines that say how far a comparison is."""
 EXCLUDED_SHOWN = 20
 """Excluded recordings listed before the rest is only counted."""
 
@@ -58,10 +62,7 @@ FEATURES = click.option(
     "--precision", type=click.Choice(["float32", "float16", "0.05dB"]),
     help="Number format of the stored values, instead of the recipe's; the last two for logarithms only.",
 )  # fmt: skip
-@click.option(
-    "--library", "libraries", multiple=True, envvar="ASC_LIBRARIES", metavar="FOLDER",
-    help="Folder or URL of stores to take the same values from; may be repeated (or ASC_LIBRARIES, between blanks).",
-)  # fmt: skip
+@LIBRARIES
 @click.option(
     "--tags", metavar="SOURCE", help="Tags for --recipe tags: a .csv or .npy file, a run, or module:callable."
 )
@@ -101,7 +102,15 @@ def extract(
     tree, manifest = open_dataset(dataset, dataset_kind)
     shelves = [open_place(place) for place in libraries]
     jobs = prepare(
-        tree, manifest, wanted, open_place(features), device=device, backend=backend, tags=tags, libraries=shelves
+        tree,
+        manifest,
+        wanted,
+        open_place(features),
+        device=device,
+        backend=backend,
+        tags=tags,
+        libraries=shelves,
+        reading=_comparing(),
     )
     _announce(manifest, jobs)
     todo = [j for j in jobs if j.pending]
@@ -198,6 +207,21 @@ def _forecast(jobs: Sequence[Job], seconds: float, workers: str) -> None:
     _say(f"forecast: {room}, about {duration(seconds)} on {workers}, then the seal")
 
 
+def _comparing() -> Callable[[int, int], None]:
+    """Say that recordings are read to be compared, where that takes a while."""
+    start = time.monotonic()
+    said = [start]
+
+    def report(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - start > COMPARING_SECONDS and now - said[0] > COMPARING_SECONDS:
+            said[0] = now
+            line = f"comparing recordings with the store: {done} of {total} read; what is known is not read again"
+            err_console().print(line, soft_wrap=True)
+
+    return report
+
+
 def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
     _say(f"{manifest.dataset} ({manifest.kind}): {len(manifest.clips)} clips, {len(manifest.classes)} classes")
     for note in manifest.notes:
@@ -206,6 +230,8 @@ def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
         _say(f"{job.place}: {_intent(job)}")
         for line in job.changes.lines():
             _say(f"  {line}")
+        if job.trusted:
+            _say(f"note: {job.trusted} recordings count as unchanged by size and date; later starts read more of them")
         if job.header.recipe.representation.values().get("channels") == "left_right_mid" and _is_mono(job):
             _say(f"note: {job.header.recipe.name} asks for left, right and mid, and there is one channel")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import click
 
 from asccli.extract import FEATURES
 from asccli.learning import learning_watcher, say
+from asccli.libraries import LIBRARIES, find_named
 
 if TYPE_CHECKING:
     from ascfeat.store import Store
@@ -27,6 +28,7 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
 @click.option("--split", help="Split of the dataset; fold1 or its only one where absent.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value, such as epochs=5.")
 @FEATURES
+@LIBRARIES
 @DEVICE
 @click.option("--seed", type=click.IntRange(min=0), help="What every random draw comes from; short for --set seed=N.")
 @click.option("--select", type=click.Choice(["validation", "test", "last"]), help="Side whose score picks the epoch.")
@@ -46,6 +48,7 @@ def fit(
     split: str | None,
     settings: tuple[str, ...],
     features: str,
+    libraries: tuple[str, ...],
     device: str,
     seed: int | None,
     select: str | None,
@@ -58,7 +61,7 @@ def fit(
     NAME is one that `ascmodels papers` lists, or a YAML file.
 
     Only DATASET's name is used, to find FEATURES/<dataset>/<recipe>.zarr; it may be left out where FEATURES holds one
-    such store. `ascmodels papers show NAME` lists what --set can change.
+    such store; a --library is looked through after FEATURES. `ascmodels papers show NAME` lists what --set can change.
     """
     from ascfeat.recipes import load_recipe, names
     from ascmodels import papers, recipes
@@ -67,7 +70,7 @@ def fit(
     short = {"seed": seed, "selection.side": select, "trainer.kind": trainer}
     asked = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     recipe = recipes.override(papers.load(name), asked)
-    store = find_store(features, dataset, recipe.features)
+    store = find_store(features, dataset, recipe.features, libraries)
     with _interruptible(out), learning_watcher() as watch:
         done = train(
             recipe,
@@ -83,8 +86,8 @@ def fit(
     say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
 
 
-def find_store(features: Path | str, dataset: Path | None, recipe: str) -> Store:
-    """The sealed store of a dataset and a feature recipe.
+def find_store(features: Path | str, dataset: Path | None, recipe: str, libraries: Sequence[str] = ()) -> Store:
+    """The sealed store of a dataset and a feature recipe, in the feature folder or else in a library.
 
     Raises
     ------
@@ -92,24 +95,23 @@ def find_store(features: Path | str, dataset: Path | None, recipe: str) -> Store
         When there is none (with the command that makes it), or several and none was named.
     """
     from ascfeat.datasets.listing import safe_name
-    from ascfeat.store import find_stores, open_store, store_path
+    from ascfeat.store import open_store, store_path
     from ascschemas.problems import StoreError
 
-    found = find_stores(features, recipe)
-    if dataset is None and len(found) == 1:
+    name = safe_name(dataset.resolve().name) if dataset else None
+    found = find_named([str(features), *libraries], recipe, name)
+    if len(found) == 1 or (found and dataset):
         return open_store(found[0])
     folder = shlex.quote(str(dataset)) if dataset else "<dataset>"
     make = f"ascfeat extract --recipe {recipe} {folder} --features {shlex.quote(str(features))}"
-    if dataset is None:
-        names = ", ".join(p.parent.name for p in found) or "none"
-        raise StoreError(
-            f"{features} holds {len(found)} stores of {recipe}: {names}.",
-            todo="Name the dataset." if found else f"Make one with `{make}`.",
-        )
-    path = store_path(features, safe_name(dataset.resolve().name), recipe)
-    if path not in found:
+    if name is not None:
+        path = store_path(features, name, recipe)
         raise StoreError(f"There is no store of {recipe} for {dataset}: {path}.", todo=f"Make it with `{make}`.")
-    return open_store(path)
+    names = ", ".join(p.parent.name for p in found) or "none"
+    raise StoreError(
+        f"{features} holds {len(found)} stores of {recipe}: {names}.",
+        todo="Name the dataset." if found else f"Make one with `{make}`.",
+    )
 
 
 @contextmanager

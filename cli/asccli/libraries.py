@@ -1,0 +1,90 @@
+"""``--library``: folders and URLs of stores in which the same features are looked for before they are computed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ascfeat.store.places import Place
+
+URL = r"[a-z][a-z0-9+]*://[^/\s{sep}]*(?::\d+)?(?:/[^\s{sep}]*)?"
+
+
+def split_places(text: str, separator: str = os.pathsep) -> list[str]:
+    """The folders and URLs of a list as environment variables hold them; the colons of a URL's own do not divide.
+
+    Examples
+    --------
+    >>> split_places("/a/b:s3://bucket/x:http://host:8080/y:c", ":")
+    ['/a/b', 's3://bucket/x', 'http://host:8080/y', 'c']
+    """
+    sep = re.escape(separator)
+    return re.findall(rf"{URL.format(sep=sep)}|[^{sep}]+", text.strip())
+
+
+class PlaceName(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
+    """A folder or URL; a list of them in an environment variable is divided as ``PATH`` is."""
+
+    name = "place"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """The items of a variable's value."""
+        return split_places(rv)
+
+
+LIBRARIES = click.option(
+    "--library",
+    "libraries",
+    type=PlaceName(),
+    multiple=True,
+    envvar="ASC_LIBRARIES",
+    metavar="FOLDER",
+    help="Folder or URL of stores whose values are used where they are the same; may be repeated (or ASC_LIBRARIES).",
+)
+
+
+def find_named(shelves: Sequence[Place | str], recipe: str, dataset: str | None = None) -> list[Place]:
+    """The stores of a feature recipe: those of its name in the first place that has some, else of equal parameters.
+
+    Parameters
+    ----------
+    shelves : sequence of Place, path or URL
+        The feature folder, then the libraries.
+    dataset : str, optional
+        Name of the only dataset to look for.
+    """
+    from ascfeat.store import find_stores
+
+    for shelf in shelves:
+        found = [p for p in find_stores(shelf, recipe) if dataset in (None, p.parent.name)]
+        if found:
+            return found
+    return [p for p in _of_equal_parameters(shelves, recipe) if dataset in (None, p.parent.name)]
+
+
+def _of_equal_parameters(shelves: Sequence[Place | str], recipe: str) -> Iterator[Place]:
+    """Sealed stores by another name of what a recipe of the package computes; it knows no others by their names."""
+    from ascfeat.recipes import load_recipe, names
+    from ascfeat.store import find_stores
+
+    if recipe not in names():
+        return
+    wanted = load_recipe(recipe).fingerprint
+    yield from (p for shelf in shelves for p in find_stores(shelf) if _sealed_fingerprint(p) == wanted)
+
+
+def _sealed_fingerprint(place: Place) -> str:
+    """The fingerprint of a sealed store's recipe; none of one that is not whole."""
+    from ascfeat.store import Store
+    from ascschemas.problems import StoreError
+
+    try:
+        store = Store(place)
+    except StoreError:
+        return ""
+    return store.header.recipe_fingerprint if store.seal else ""
