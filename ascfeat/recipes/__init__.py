@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -13,9 +13,12 @@ from ascfeat.recipes.document import plain, read_document
 from ascfeat.representations import representation
 from ascschemas.base import Frozen, Parameters
 from ascschemas.dataset import AudioFormat
-from ascschemas.problems import UnknownName, nearest
+from ascschemas.problems import Difference, RecipeError, UnknownName, nearest
 from ascschemas.recipe import Decode, FeatureRecipe, Storage
 from ascschemas.refusals import refusal
+
+BANK: Final = 1 << 24
+"""Most bands times samples of a transform: eight times the largest of a paper."""
 
 
 def names() -> tuple[str, ...]:
@@ -55,6 +58,7 @@ def load_recipe(name_or_path: str) -> FeatureRecipe:
 def complete(recipe: FeatureRecipe, where: str) -> FeatureRecipe:
     """The recipe with its representation's defaults written out, refused where its numbers contradict each other."""
     kind = representation(recipe.representation)
+    _refuse_bank(recipe, where)
     computes = kind.backends != (NONE,)
     if computes and recipe.decode.sample_rate != "native":  # with a native rate, the dataset decides, and `plan` checks
         seconds = 10.0 if recipe.decode.seconds == "native" else recipe.decode.seconds
@@ -62,6 +66,20 @@ def complete(recipe: FeatureRecipe, where: str) -> FeatureRecipe:
         kind.layout(AudioFormat(sample_rate=rate, channels=1, frames=max(1, round(seconds * rate))))
     parameters = Parameters.model_validate(kind.model_dump(mode="json"))
     return recipe.model_copy(update={"representation": parameters})
+
+
+def _refuse_bank(recipe: FeatureRecipe, where: str) -> None:
+    """Refuse a filter bank that fills memory before it is made: its matrix has a row a band and a column a bin."""
+    asked = recipe.representation.values()
+    bands, length = asked.get("n_mels"), asked.get("n_fft")
+    if isinstance(bands, int) and isinstance(length, int) and bands * length > BANK:
+        raise RecipeError(
+            f"{where} asks for a filter bank that is too large.",
+            differences=[
+                Difference(field="n_mels x n_fft", expected=f"at most {BANK}", found=f"{bands} x {length}"),
+            ],
+            todo="Use fewer bands, or a shorter transform.",
+        )
 
 
 def _is_file(path: str) -> bool:

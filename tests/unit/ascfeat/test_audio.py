@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ascfeat.audio import Recording, decode, probe, read, waveform, waveform_format
 from ascfeat.datasets.tree import Tree
 from ascschemas.dataset import AudioFormat, Manifest
-from ascschemas.problems import AudioError, DatasetError
+from ascschemas.problems import AudioError, DatasetError, RecipeError
 from ascschemas.recipe import Decode
 
 AUDIO = AudioFormat(sample_rate=8000, channels=1, frames=8000)
@@ -218,3 +219,66 @@ def test_probe_is_not_fooled_by_a_list_in_which_devices_take_turns(tmp_path: Pat
         rate = 22_050 if i % 3 == 0 else 16_000
         soundfile.write(tmp_path / name, np.zeros(100), rate)
     assert probe(Tree(tmp_path), names).sample_rate == 16_000
+
+
+def flac_of_zeros(frames: int) -> bytes:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", 48_000, 1, format="FLAC", subtype="PCM_16") as file:
+        for _ in range(frames >> 22):
+            file.write(np.zeros(1 << 22, np.int16))
+    return buffer.getvalue()
+
+
+def header(*, channels: int = 1, rate: int = 8000, claimed: int = 1000, body: int = 1000) -> bytes:
+    form = struct.pack("<HHIIHH", 1, channels, rate, (rate * channels * 2) % 2**32, channels * 2, 16)
+    inside = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", claimed) + b"\1" * body
+    return b"RIFF" + struct.pack("<I", len(inside)) + inside
+
+
+@pytest.mark.parametrize(("data", "reason", "words"), [
+    (header(claimed=2**31 - 2), "truncated", "declares 2147483646 bytes"),
+    (header(channels=1000, claimed=200_000, body=200_000), "unreadable", "1000 channels"),
+    (header(rate=1), "unreadable", "1 samples a second"),
+    (header(rate=2**31 - 1), "unreadable", "samples a second"),
+    (flac_of_zeros(1 << 25), "unreadable", "bytes would decode to 134217728"),
+])  # fmt: skip
+def test_headers_that_cannot_be_meant_are_refused_before_decoding(data: bytes, reason: str, words: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(AudioError, match=words) as caught:
+            decode(data, "x.wav")
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data) + (4 << 20)
+    finally:
+        tracemalloc.stop()
+    assert caught.value.reason == reason
+
+
+def test_a_flac_header_that_claims_more_than_it_holds_takes_no_memory() -> None:
+    data = bytearray(flac_of_zeros(1 << 22))
+    data[21:26] = (int.from_bytes(data[21:26], "big") | (2**36 - 1)).to_bytes(5, "big")  # STREAMINFO, total samples
+    with pytest.raises(AudioError, match="68719476735 samples of 1 channels"):
+        decode(bytes(data), "x.flac")
+
+
+def test_long_silence_within_bounds_decodes() -> None:
+    assert decode(flac_of_zeros(1 << 23), "x.flac").samples.shape == (1, 1 << 23)
+
+
+def test_a_rate_that_makes_hours_of_a_second_is_refused() -> None:
+    slow = Recording(np.zeros((1, 1 << 20), np.float32), 100)
+    lenient = Decode(sample_rate=768_000, other_rate="resample", other_length="fit")
+    with pytest.raises(AudioError, match=r"would have 8053063680 samples at 768000 Hz") as caught:
+        waveform(slow, "x.wav", AUDIO, lenient)
+    assert caught.value.reason == "wrong-rate"
+
+
+def test_waveforms_too_long_for_memory_are_refused_by_arithmetic() -> None:
+    with pytest.raises(RecipeError, match="too long to be computed from"):
+        waveform_format(AUDIO, Decode(seconds=86_400, sample_rate=768_000))
+
+
+def test_a_wav_of_chunks_without_end_is_no_audio() -> None:
+    data = b"RIFF" + b"\0" * 4 + b"WAVE" + b"LIST\0\0\0\0" * 300_000
+    with pytest.raises(AudioError) as caught:
+        decode(data, "x.wav")
+    assert caught.value.reason == "truncated"

@@ -91,3 +91,50 @@ def test_bands_below_the_resolution_are_refused_when_the_rate_is_known(tmp_path:
     path.write_text(TEXT.replace("n_mels: 20", "n_mels: 20, fmax: 9000") + "decode: {sample_rate: 16000}\n")
     with pytest.raises(RecipeError, match=r"at most 8000 Hz\s+found 9000 Hz"):
         load_recipe(str(path))
+
+
+BILLION = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (BILLION, "anchors and aliases are not read"),
+    ("name: &x mine\n" + TEXT, "anchors and aliases"),
+    ("a: *missing\n", "anchors and aliases"),
+    ("!!python/object/apply:os.system [id]\n", "tags such as tag:yaml.org,2002:python/object/apply:os.system"),
+    ("name: !!python/name:os.system\n", "tags such as"),
+    ("name: !<x> y\n", "tags such as"),
+    (TEXT + "name: other\n", "the key 'name' stands there twice"),
+    (TEXT + "<<: {name: other}\n", "keys must be words"),
+    ("[" * 100_000, "there is more in it than in any recipe"),
+    ("{a: " * 1000, "there is more in it than in any recipe"),
+    ("[" + "1, " * 30_000 + "1]", "there is more in it than in any recipe"),
+    ("{" + ", ".join(f"k{i}: 1" for i in range(2000)) + "}", "2000 keys are more than any recipe has"),
+    (TEXT.replace("20", "9" * 5000), "a number of so many digits"),
+    (TEXT.replace("20", "0x" + "f" * 5000), "a number of so many digits"),
+    (TEXT.replace("20", "2024-13-45"), "is not YAML"),
+    (TEXT.replace("20", ".nan"), "n_mels"),
+    (TEXT.replace("1.0e-8", ".inf"), "floor"),
+    (TEXT.replace("20", "1e999"), "n_mels"),
+    ("? [a]\n: b\n", "keys must be words"),
+    ("a: 1\n---\nb: 1\n", "is not YAML"),
+    ("name: mine\0", "is not YAML"),
+    ("# " + "x" * 300_000, "more than 262144 bytes"),
+    (TEXT.replace("n_mels: 20", "n_mels: 4096").replace("512", "131072"), "n_mels x n_fft"),
+    (TEXT + "decode: {sample_rate: 48000, seconds: 1.0e+300}\n", "decode.seconds"),
+    (TEXT + "storage: {clips_per_shard: 1099511627776}\n", "storage.clips_per_shard"),
+])  # fmt: skip
+def test_what_no_recipe_needs_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path))
+    assert words in str(caught.value)
+    assert caught.value.todo
+    assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "", ".", "/etc", "\ud800"])
+def test_names_of_no_recipe_are_unknown(name: str) -> None:
+    with pytest.raises(UnknownName, match="There is no recipe") as caught:
+        load_recipe(name)
+    assert len(str(caught.value)) < 1000

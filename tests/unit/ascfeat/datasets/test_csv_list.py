@@ -85,3 +85,12 @@ def test_no_list_at_all(lay):
 def test_rows_without_a_label_are_clips_without_one(lay):
     _, manifest = open_dataset(lay({"labels.csv": "filename,label\na.wav,bus\nb.wav\n"}))
     assert [clip.label for clip in manifest.clips] == ["bus", ""]
+
+
+def test_a_fold_for_every_clip_is_refused_where_it_would_fill_memory(lay, monkeypatch):
+    monkeypatch.setattr("ascfeat.datasets.csv_list.FOLD_ENTRIES", 20)
+    rows = "".join(f"{i}.wav,bus,{{}}\n".format(i) for i in range(5))
+    assert len(open_dataset(lay({"dataset.csv": "filename,label,fold\n" + rows[: len(rows) // 5 * 4]}))[1].splits) == 4
+    with pytest.raises(DatasetError, match="puts its 5 recordings into 5 folds") as caught:
+        open_dataset(lay({"dataset.csv": "filename,label,fold\n" + rows}))
+    assert "at most 4 for so many clips" in caught.value.todo

@@ -68,3 +68,13 @@ def test_any_folder_name_gives_a_legal_dataset_name(name):
 @given(st.text(alphabet="ab./\\", max_size=12))
 def test_a_path_is_normal_after_one_pass(path):
     assert posix(posix(path)) == posix(path)
+
+
+def test_problems_are_not_looked_for_without_end(lay, monkeypatch):
+    monkeypatch.setattr("ascfeat.datasets.listing.MOST_PROBLEMS", 5)
+    clips, problems = clips_of(listed("a.wav", *[".."] * 50))
+    assert len(problems) == 5
+    with pytest.raises(DatasetError, match="5 entries or more that cannot be meant"):
+        assemble(Tree(lay({})), "csv", clips=clips, problems=problems)
+    side = ListedSide("fold1", "train", tuple(("x.wav", f"line {i}") for i in range(50)))
+    assert len(splits_of([side], clips)[1]) == 5

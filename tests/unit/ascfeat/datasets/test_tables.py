@@ -52,3 +52,31 @@ def test_open_quotation_mark_does_not_swallow_the_rest(lay):
 
 def test_empty_list_has_no_rows(lay):
     assert read_table(Tree(lay({"l.csv": "\n"})), "l.csv").rows == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("filename,label\n" + "a" * 70_000 + ",bus\n", "line 1: it has 70004 characters"),
+        ("filename,label\n" + "," * 70_000, "it has 70000 characters"),
+        ('filename,label\n"' + "a\n" * 200 + '",bus\n', "a quotation mark that opens there is not closed"),
+        ('filename,label\n"' + "a\n" * 200, "a quotation mark that opens there is not closed"),
+    ],
+)
+def test_lines_that_no_list_has_are_refused(lay, text, why):
+    with pytest.raises(DatasetError, match=why):
+        read_table(Tree(lay({"l.csv": text})), "l.csv")
+
+
+def test_more_lines_than_any_list_has_are_refused_before_they_are_read(lay, monkeypatch):
+    monkeypatch.setattr("ascfeat.datasets.tables.LINES", 10)
+    tree = Tree(lay({"l.csv": "filename,label\n" + "a,b\n" * 8, "m.csv": "filename,label\n" + "a,b\n" * 9}))
+    assert len(read_table(tree, "l.csv").rows) == 8
+    with pytest.raises(DatasetError, match="there are more than 10 lines"):
+        read_table(tree, "m.csv")
+
+
+def test_ragged_lines_are_not_told_without_end(lay, monkeypatch):
+    monkeypatch.setattr("ascfeat.datasets.tables.RAGGED", 3)
+    table = read_table(Tree(lay({"l.csv": "filename,label\n" + "a,b,c\n" * 8})), "l.csv")
+    assert len(table.problems) == 3
