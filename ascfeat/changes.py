@@ -13,6 +13,7 @@ from typing import TypeVar
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, Stamp, stamp
 from ascfeat.store import Store
+from ascfeat.store.table import PROPERTIES
 from ascfeat.work import ordered
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AudioError, Difference
@@ -172,13 +173,17 @@ def _to_read(store: Store, unknown: Sequence[_Unknown], budget: int) -> list[_Un
     return must + [u for u, total in zip(may, spent, strict=True) if total <= budget]
 
 
+def properties(store: Store) -> dict[str, Sequence[str]]:
+    """What a store says of each clip, by name of the property, in store order."""
+    columns = (store.labels, store.devices, store.cities, store.locations, store.segments)
+    return dict(zip(PROPERTIES, columns, strict=True))
+
+
 def facts(store: Store, manifest: Manifest) -> Iterator[Difference]:
     """What the dataset says otherwise than a store of the clips of both, by property: how many, and the first."""
     said = {c.id: c for c in manifest.clips}
     both = [i for i, clip in enumerate(store.ids) if clip in said]
-    stored = {"label": store.labels, "device": store.devices, "city": store.cities, "location": store.locations,
-              "segment": store.segments}  # fmt: skip
-    for name, values in stored.items():
+    for name, values in properties(store).items():
         yield from _moved(f"{name} of", ((store.ids[i], getattr(said[store.ids[i]], name), values[i]) for i in both))
     now, then = (", ".join(names) or "none" for names in ([s.name for s in manifest.splits], store.header.splits))
     if now != then:

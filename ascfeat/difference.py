@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ascfeat.changes import properties
 from ascfeat.store import Store
+from ascfeat.store.table import PROPERTIES
 from ascfeat.work import ordered
 from ascschemas.problems import Difference, differences
 from ascschemas.store import ClipRecord
@@ -116,8 +118,8 @@ def _state(store: Store) -> str:
 
 
 def _facts(first: Store, second: Store, both: Sequence[tuple[str, int, int]]) -> Iterator[Difference]:
-    for name in ("label", "device", "city", "location", "segment"):
-        a, b = first._table[name], second._table[name]
+    for name in PROPERTIES:
+        a, b = (properties(store)[name] for store in (first, second))
         yield from _moved(name, [(c, a[i], b[j]) for c, i, j in both if a[i] != b[j]])
     yield from differences({"splits": list(first.header.splits)}, {"splits": list(second.header.splits)})
     for split in first.header.splits:

@@ -55,8 +55,10 @@ class Course:
     reuse: Reuse | None = None
     still_ours: Callable[[], None] = lambda: None
     """Raises when the lock was lost; workers have no part in it."""
+    taken: int = 0
+    """Clips of these units whose values are there already, in stores that ``reuse`` asks."""
     computed: int = 0
-    """Clips whose units are published by now."""
+    """Clips whose units are published by now, those included."""
     start: float = field(default_factory=time.perf_counter)
 
     @property

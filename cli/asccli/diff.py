@@ -82,4 +82,5 @@ def _table(title: str, rows: Sequence[Difference]) -> Iterator[str]:
 
 def _clips(title: str, clips: Sequence[str]) -> Iterator[str]:
     if clips:
-        yield f"{title}: {len(clips)} clips, {', '.join(clips[:3])}{', …' if len(clips) > 3 else ''}"
+        many = "1 clip" if len(clips) == 1 else f"{len(clips)} clips"
+        yield f"{title}: {many}, {', '.join(clips[:3])}{', …' if len(clips) > 3 else ''}"

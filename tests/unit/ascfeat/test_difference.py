@@ -222,7 +222,7 @@ def test_the_command_says_it_on_one_screen_and_by_its_status(tmp_path: Path) -> 
     assert other.return_value == 1
     lines = other.output.splitlines()
     assert len(lines) <= 30
-    for told in ("floor", "software.ascfeat", "only in the first: 1 clips, 00.wav", "label of 10 clips", "silent",
+    for told in ("floor", "software.ascfeat", "only in the first: 1 clip, 00.wav", "label of 10 clips", "silent",
                  "made from other recordings: 10 clips", "largest difference 1", "max 1"):  # fmt: skip
         assert any(told in line for line in lines), told
     assert open_store(b.place).seal == a.seal
