@@ -54,6 +54,8 @@ class Outcome:
     seconds: float
     certificate: Certificate | None = None
     """How far the store lies from the reference, where it was sealed now."""
+    taken: int = 0
+    """Clips whose values were taken from an older state of the store, or from a library."""
 
 
 def forecast_seconds(
@@ -214,7 +216,9 @@ def _finish(course: Course, tree: Tree, device: str) -> Outcome:
     seal = writer.seal or writer.finish(lambda store: certify(store, tree, device=device))
     settle(writer.place)  # of the states that it was made from
     spent = time.perf_counter() - course.start
-    return Outcome(writer.place, writer.header, course.computed, writer.excluded(), spent, seal.certificate)
+    taken = min(course.taken, course.computed)
+    computed, excluded = course.computed - taken, writer.excluded()
+    return Outcome(writer.place, writer.header, computed, excluded, spent, seal.certificate, taken)
 
 
 @contextmanager
@@ -231,7 +235,8 @@ def _full_disk() -> Iterator[None]:
 
 def _course(tree: Tree, manifest: Manifest, job: Job, still_ours: Callable[[], None]) -> Course:
     writer, todo = ready(tree, manifest, job, still_ours=still_ours)
-    return Course(writer, todo.pending, todo.tags, todo.reuse, still_ours)
+    taken = len(todo.clips) - len(todo.computing)
+    return Course(writer, todo.pending, todo.tags, todo.reuse, still_ours, taken)
 
 
 def _lacking(jobs: Sequence[Job]) -> Iterator[Stretch]:

@@ -260,7 +260,8 @@ def _needed(jobs: Sequence[Job]) -> str:
 
 def _summary(outcome: Outcome) -> None:
     whole, out = outcome.header.clips, len(outcome.excluded)
-    spent = f"; {outcome.computed} computed in {duration(outcome.seconds)}" if outcome.computed else ""
+    taken = f", {outcome.taken} taken as they were" if outcome.taken else ""
+    spent = f"; {outcome.computed} computed{taken} in {duration(outcome.seconds)}" if outcome.computed or taken else ""
     _say(f"{outcome.place}: sealed, {whole - out} of {whole} clips usable{spent}")
     for c in outcome.certificate.comparisons if outcome.certificate else ():
         if not c.holds:
