@@ -87,6 +87,22 @@ def parse(data: bytes) -> dict[str, Any]:
     return found
 
 
+def check_header(place: Place, header: StoreHeader) -> None:
+    """Refuse a header whose extents cannot be, or that the store has no names for; to be called when it is opened.
+
+    One look at one file: a store of n clips has their n names on disk, so a header of a few bytes cannot keep its
+    reader busy with millions of clips.
+
+    Raises
+    ------
+    StoreError
+        With every reason.
+    """
+    wrong = header_problems(header) or list(_name_count_problems(place, header))
+    if wrong:
+        raise _refusal(place, f"its header cannot be meant: {'; '.join(wrong)}")
+
+
 def header_problems(header: StoreHeader) -> list[str]:
     """What keeps a header from being any store's: extents out of all bounds, and names that would collide."""
     return [*_extent_problems(header), *_name_problems(header), *_encoding_problems(header)]
@@ -333,6 +349,17 @@ def _texts(value: Any) -> Any:
     if value and isinstance(value, list):
         return {f"[{i}]": _texts(v) for i, v in enumerate(value)}
     return json.dumps(value)
+
+
+def _name_count_problems(place: Place, header: StoreHeader) -> Iterator[str]:
+    """The last chunk of names is there, and large enough for the length of every name in it."""
+    slots = min(header.clips, STRINGS_PER_CHUNK)
+    key = f"clip/c/{(header.clips - 1) // slots}"
+    try:
+        if place.size(key) < 4 * slots:
+            yield f"it speaks of {header.clips:,} clips, and {key} has no room for so many names"
+    except FileNotFoundError:
+        yield f"it speaks of {header.clips:,} clips, and there is no file {key}"
 
 
 def _extent_problems(header: StoreHeader) -> Iterator[str]:
