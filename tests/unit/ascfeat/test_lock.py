@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ascfeat import lock
 from ascfeat.holder import Holder
 from ascfeat.lock import exclusive, lock_name
 from ascfeat.store.places import Folder, open_place
@@ -27,6 +28,13 @@ with exclusive({place!r}) as held:
     held.check()
     print("still held", flush=True)
 """
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Who waits looks often."""
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "REMOTE_POLL_SECONDS", 0.1)
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -211,7 +219,7 @@ def test_a_writer_that_was_stopped_for_a_while_goes_on_where_nobody_came(bucket)
     place = open_place(f"{bucket}/x.zarr")
     with holder(place, ASCFEAT_LEASE_SECONDS="2") as other:
         other.send_signal(signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(2.5)
         other.send_signal(signal.SIGCONT)
         out, errors = other.communicate("\n")
     assert (out, errors) == ("still held\n", "")
@@ -221,7 +229,7 @@ def test_a_lease_is_renewed_while_its_holder_works(bucket):
     place = open_place(f"{bucket}/x.zarr")
     with holder(place, ASCFEAT_LEASE_SECONDS="2") as other:
         seen = set()
-        until = time.monotonic() + 4
+        until = time.monotonic() + 3.2
         while time.monotonic() < until:
             seen.add(place.parent.marked(lock_name(place)).tag)
             with pytest.raises(StoreError, match=f"process {other.pid}"), exclusive(place):
