@@ -8,14 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ascschemas.problems import StoreError
+
 READING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Without waiting: a named pipe would keep its opener until somebody writes into it."""
 REMEMBERED: Final = 1 << 16
 """Folders known to be none's link."""
 
 
-class Outside(OSError):
+class Outside(StoreError):
     """Something below a folder that is a link, a pipe or a device, where only files and folders may be."""
+
+    def __init__(self, root: str, key: str, kind: str) -> None:
+        super().__init__(
+            f"{root} cannot be used: {key} leads through {kind}.",
+            todo="A store has files and folders only: put the file itself there, or copy the store with `cp -rL`.",
+        )
 
 
 class Beneath:
@@ -33,6 +41,9 @@ class Beneath:
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
         self._folders: set[str] = set()
+
+    def __reduce__(self) -> tuple[type[Beneath], tuple[Path]]:
+        return Beneath, (Path(self._root),)
 
     def open(self, key: str) -> int:
         """A handle for reading a file; the caller closes it.
@@ -52,7 +63,7 @@ class Beneath:
             raise
         if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
             os.close(handle)
-            raise Outside(f"{key} is {_kind(mode)}")
+            raise Outside(self._root, key, _kind(mode))
         return handle
 
     def path(self, key: str) -> str:
@@ -101,7 +112,7 @@ class Beneath:
         except (FileNotFoundError, NotADirectoryError):
             return False
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise Outside(f"{key} leads through {_kind(mode)} at {path}")
+            raise Outside(self._root, key, f"{_kind(mode)}, {path}")
         return True
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ascfeat.store.places import Place
+from ascfeat.store.places import Folder, Place
 from ascfeat.store.table import PROPERTIES
 from ascschemas.layout import Axis
 from ascschemas.problems import Difference, StoreError, differences
@@ -35,6 +35,8 @@ MOST: Final = {
 """Largest extents of a store: fifty times AudioSet; a clip of 2 GiB; a unit of 8 GiB, in float32."""
 STRINGS_PER_CHUNK: Final = 1 << 16
 """Clips in one chunk of a label array."""
+LONG_AXIS: Final = 1 << 16
+"""Points of an axis above which its coordinates are looked for when a store is opened."""
 STRING_BYTES: Final = 4096
 """Most bytes that a string takes on average in a chunk of them."""
 RECORD_BYTES: Final = 8192
@@ -90,15 +92,15 @@ def parse(data: bytes) -> dict[str, Any]:
 def check_header(place: Place, header: StoreHeader) -> None:
     """Refuse a header whose extents cannot be, or that the store has no names for; to be called when it is opened.
 
-    One look at one file: a store of n clips has their n names on disk, so a header of a few bytes cannot keep its
-    reader busy with millions of clips.
+    A look at one file, rarely two: a store of n clips has their n names on disk, and the coordinates of a long axis,
+    so a header of a few bytes cannot keep its reader busy with millions of them.
 
     Raises
     ------
     StoreError
         With every reason.
     """
-    wrong = header_problems(header) or list(_name_count_problems(place, header))
+    wrong = header_problems(header) or [*_name_count_problems(place, header), *_long_axis_problems(place, header)]
     if wrong:
         raise _refusal(place, f"its header cannot be meant: {'; '.join(wrong)}")
 
@@ -200,6 +202,37 @@ def most_bytes(header: StoreHeader, name: str) -> int:
         return (1 << 16) + each * math.prod(shape)
     chunks = shape[0] if name == "features" else 1
     return ITEMS[said["data_type"]] * math.prod(shape) + chunks * (OUTSIDE_SHARDS + 16) + OUTSIDE_SHARDS
+
+
+def read_chunk(place: Place, header: StoreHeader, key: str) -> bytes:
+    """A file of a chunk or shard, whole; never more of it than it can have.
+
+    Parameters
+    ----------
+    place : Place
+        The store.
+    header : StoreHeader
+        Its header, without problems.
+    key : str
+        From ``header.chunk``, or ``<array>/c/<n>``.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none.
+    StoreError
+        When it is larger.
+    """
+    most = most_bytes(header, key.partition("/c/")[0])
+    if isinstance(place, Folder):
+        size = place.size(key)
+        data = place.read(key) if size <= most else b""
+    else:  # one request tells both
+        data = place.tail(key, most + 1)
+        size = len(data)
+    if size > most:
+        raise _refusal(place, f"{key} is larger than the {most:,} bytes that it can have")
+    return data
 
 
 def _read(place: Place, key: str, most: int) -> dict[str, Any]:
@@ -360,6 +393,15 @@ def _name_count_problems(place: Place, header: StoreHeader) -> Iterator[str]:
             yield f"it speaks of {header.clips:,} clips, and {key} has no room for so many names"
     except FileNotFoundError:
         yield f"it speaks of {header.clips:,} clips, and there is no file {key}"
+
+
+def _long_axis_problems(place: Place, header: StoreHeader) -> Iterator[str]:
+    """An axis that is not listed in the header has its coordinates on disk; looked for where they are many."""
+    for axis in header.layout.axes:
+        key, size = f"{axis.name}/c/0", 8 * axis.size + 4
+        long = axis.values is None and axis.size > LONG_AXIS
+        if long and not (place.exists(key) and place.size(key) == size):
+            yield f"it speaks of {axis.size:,} points of {axis.name}, and {key} does not hold so many"
 
 
 def _extent_problems(header: StoreHeader) -> Iterator[str]:
