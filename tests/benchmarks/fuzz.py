@@ -150,6 +150,11 @@ def broken(data: bytes, operations: list[tuple[int, str, bytes]]) -> bytes:
     return data
 
 
+EXTENTS = [("clips",), ("clips_per_unit",), ("layout", "axes", 0, "size"), ("layout", "axes", 1, "size")]
+EXTENTS += [("layout", "axes", 2, "size"), ("layout", "axes", 2, "step"), ("encoding", "scale"), ("audio", "frames")]
+"""Numbers of a header that memory and time follow."""
+
+
 # --- stores ------------------------------------------------------------------------------------------------------
 
 
@@ -186,11 +191,17 @@ def metadata(room: Path) -> tuple[st.SearchStrategy[Case], Accept]:
     kept = Kept(room, "0.05dB-lz4")
     keys = [key for key in kept.keys if key.endswith(".json")] + ["zarr.json"] * 6
 
-    def accept(case: tuple[str, Any, bool]) -> None:
-        key, operations, as_json = case
-        if not as_json:
+    def accept(case: tuple[str, Any, str]) -> None:
+        key, operations, how = case
+        if how == "bytes":
             return kept.judge({key: broken(kept.good[key], operations)})
-        value = bent(json.loads(kept.good[key]), operations)
+        value = json.loads(kept.good[key])
+        if how == "extents":
+            for number, count in operations:
+                *path, last = EXTENTS[number]
+                functools.reduce(lambda box, at: box[at], path, value["attributes"]["ascfeat"])[last] = count
+        else:
+            value = bent(value, operations)
         if key == "zarr.json" and isinstance(value, dict) and isinstance(value.get("attributes"), dict):
             with contextlib.suppress(ValueError):  # NaN, lone surrogates
                 value["attributes"][CHECK] = root_digest(value)
@@ -199,7 +210,11 @@ def metadata(room: Path) -> tuple[st.SearchStrategy[Case], Accept]:
         return kept.judge(changed)
 
     asked = st.sampled_from(keys)
-    return st.tuples(asked, JSON_OPS, st.just(True)) | st.tuples(asked, BYTE_OPS, st.just(False)), accept
+    count = st.sampled_from([0, 1, 5, 10, 12, 65_536, 10**6, 10**7, 10**8, 2**20, 2**26, 2**40, -1, 11.0, True, "11"])
+    extents = st.lists(st.tuples(st.integers(0, len(EXTENTS) - 1), count), min_size=1, max_size=3)
+    sealed = st.tuples(st.just("zarr.json"), extents, st.just("extents"))
+    whole = st.tuples(asked, JSON_OPS, st.just("json")) | st.tuples(asked, BYTE_OPS, st.just("bytes"))
+    return whole | sealed, accept
 
 
 def ledger(room: Path) -> tuple[st.SearchStrategy[Case], Accept]:
