@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c
 from numcodecs import VLenUTF8, blosc
 
 from ascfeat.store.places import Bytes, Piece
@@ -170,10 +170,7 @@ def texts_of(data: bytes, count: int) -> list[str]:
 
 def checksum(data: Piece) -> bytes:
     """crc32c of some bytes, as it stands behind them."""
-    if isinstance(data, np.ndarray):
-        data = data.view()
-        data.flags.writeable = False  # of this view; crc32c takes no other
-    return int(google_crc32c.value(data)).to_bytes(CHECKSUM, "little")
+    return crc32c(data).to_bytes(CHECKSUM, "little")  # other threads go on meanwhile
 
 
 def matches(data: Piece) -> bool:
