@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor
@@ -171,8 +173,23 @@ def _local_cluster(workers: str) -> Iterator[str]:
 
     how = {"n_workers": int(workers)} if workers else {}
     start: Any = LocalCluster  # its types are not declared
-    with start(threads_per_worker=1, dashboard_address=":0", **how) as cluster:
+    with _deaf_to_interrupts():
+        cluster = start(threads_per_worker=1, dashboard_address=":0", **how)
+    with cluster:
         yield cluster.scheduler_address
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that a Ctrl-C does not reach, as a terminal sends it to all: they end with their parent."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is ignored stays so in a new process
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
