@@ -129,6 +129,10 @@ class Place(ABC):
     def zarr(self) -> Any:
         """What zarr-python opens: a path, or a store of its own; read-only."""
 
+    def total(self) -> int | None:
+        """Bytes of all files together; None where only asking for every one of them would tell."""
+        return sum(self.size(key) for key in self.files())
+
     def exists(self, key: str) -> bool:
         """Whether there is such a file."""
         try:

@@ -122,6 +122,10 @@ class Bucket(_Remote):
         return sorted(name for name in self.objects.names(self.prefix) if not name.startswith("."))
 
     @override
+    def total(self) -> int | None:
+        return sum(size for _, size in self.objects.listed(self.prefix))
+
+    @override
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
         self.objects.put(self._file(key), pieces)
 
@@ -214,6 +218,10 @@ class Web(_Remote):
         """
         found = listing(str(self), seconds=patience())
         return [name[:-1] for name in found if name.endswith("/") and not name.startswith(".")]
+
+    @override
+    def total(self) -> int | None:
+        return None
 
     @override
     def write(self, key: str, pieces: Iterable[Piece]) -> NoReturn:

@@ -92,6 +92,7 @@ def test_lists_files_sorted_and_folders(filled):
     assert list(filled.files("a/d")) == ["a/d/e"]
     assert filled.folders() == ["a", "z.zarr"]
     assert (filled / "a").folders() == ["d"]
+    assert filled.total() in (None, sum(map(len, CONTENT.values())))
     assert "place" in filled.parent.folders() or "contract" in filled.parent.folders()
 
 
