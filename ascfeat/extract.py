@@ -128,7 +128,7 @@ def run(
     WorkerError, PoolError
         When workers cannot do their part, or are gone; what is done stays done.
     """
-    todo = [j for j in jobs if j.pending or not j.sealed]
+    todo = [j for j in jobs if j.pending or not j.sealed or j.leftovers]
     with ExitStack() as held:
         locks = {  # taken in one order, so that two jobs never wait for each other
             job.place: held.enter_context(exclusive(job.place, wait=wait))

@@ -13,7 +13,7 @@ from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.plan import keeps_samples, plan, stored_bytes
-from ascfeat.reuse import Reuse, Source, before_places, fits, set_aside
+from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
 from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import ROOT
@@ -50,6 +50,8 @@ class Job:
     """``header`` by the software that is here, where the store is to be what other software made of its clips."""
     reused: frozenset[int] = frozenset()
     """Positions of the clips that need not be computed."""
+    leftovers: bool = False
+    """Whether an older state of the store is still there that can go."""
     trusted: int = 0
     """Recordings taken for unchanged by their dates and size."""
     libraries: tuple[Place, ...] = ()
@@ -298,7 +300,8 @@ def _same_list(look: _Look, store: Store, header: StoreHeader, older: Sequence[S
     changed = tuple(c for c in store.ids if c in seen.changed)
     pending = tuple(sorted({*store.pending(), *units_of(changed, store)}))
     if not pending:
-        return Job(store.place, store.header, (), sealed=store.seal is not None, trusted=seen.trusted)
+        done = Job(store.place, store.header, (), sealed=store.seal is not None, trusted=seen.trusted)
+        return replace(done, leftovers=has_leftovers(store.place))
     meant, reuse, _ = _taking(look, header, older, others)
     if _made_by(store.header) != _made_by(meant):
         if store.seal is None and not older:

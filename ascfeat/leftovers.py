@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ascfeat.lock import exclusive, lock_name
-from ascfeat.reuse import BEFORE, before_places
+from ascfeat.reuse import BEFORE, has_leftovers, settle
 from ascfeat.store import Store, clip_table, table_digest
 from ascfeat.store.places import PARTIAL, Folder, Place
 from ascfeat.store.reading import ROOT
@@ -92,9 +92,12 @@ def remove(leftover: Leftover, *, older_than: float | None = None) -> bool:
         if leftover.kind != "superseded" and leftover.names not in [f.names for f in _of(place, older_than)]:
             return False
         held.check()
-        for name in leftover.names:
-            _clear(place.parent, name)
-        if not place.exists(ROOT) and not any(before_places(place)):
+        if leftover.kind == "before":
+            settle(place)
+        else:
+            for name in leftover.names:
+                _clear(place.parent, name)
+        if not place.exists(ROOT) and not has_leftovers(place):
             place.parent.remove(lock_name(place))  # last: who waits for it makes a new one
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,11 +125,12 @@ def holds(old: Encoding, new: Encoding) -> bool:
 
 def before_places(place: Place) -> Iterator[Place]:
     """Where older states of a store wait, newest last; there are several where a refresh was itself interrupted."""
-    for count in range(1, 1000):
-        at = _before(place, count)
-        if not at.exists(ROOT):
-            return
-        yield at
+    yield from (at for at in _beside(place) if at.exists(ROOT))
+
+
+def has_leftovers(place: Place) -> bool:
+    """Whether older states of a store are there, or what is left of their removal."""
+    return any(True for _ in _beside(place))
 
 
 def set_aside(place: Place) -> Place:
@@ -137,7 +139,7 @@ def set_aside(place: Place) -> Place:
     A folder is renamed. On an object store it is copied, its root last, and then removed: whatever interrupts that,
     one whole copy is there.
     """
-    to = next(at for count in range(1, 1000) if not _taken(at := _before(place, count)))
+    to = _before(place, 1 + sum(1 for _ in _beside(place)))
     if isinstance(place, Folder) and isinstance(to, Folder):
         place.path.rename(to.path)
         sync(to.path.parent)
@@ -149,17 +151,29 @@ def set_aside(place: Place) -> Place:
 
 
 def settle(place: Place) -> None:
-    """Remove the older states of a store that is sealed, for the one who holds its lock."""
-    for at in [*before_places(place)]:
-        at.clear()
+    """Remove the older states of a store that is sealed, for the one who holds its lock, the newest first.
+
+    Each loses its root first, so that what an interruption leaves of it is no store, and is removed the next time.
+    """
+    for at in reversed([*_beside(place)]):
+        at.remove(ROOT)
+        if isinstance(at, Folder):
+            shutil.rmtree(at.path)
+        else:
+            at.clear()
+
+
+def _beside(place: Place) -> Iterator[Place]:
+    """The hidden places where something is, in the order in which they were made; they are removed from the last."""
+    for count in range(1, 1000):
+        at = _before(place, count)
+        if not (at.path.exists() if isinstance(at, Folder) else any(True for _ in at.files())):
+            return
+        yield at
 
 
 def _before(place: Place, count: int) -> Place:
     return place.parent / f".{place.name}.{BEFORE}{'' if count == 1 else f'-{count}'}"
-
-
-def _taken(place: Place) -> bool:
-    return place.path.exists() if isinstance(place, Folder) else place.exists(ROOT)
 
 
 def _numbers(how: Encoding) -> tuple[object, ...]:
