@@ -20,7 +20,7 @@ from ascfeat.extract import Outcome, run
 from ascfeat.jobs import Job, prepare
 from ascfeat.reuse import before_places, set_aside
 from ascfeat.store import Store, Writer, open_store, store_path, verify
-from ascfeat.store.places import Folder
+from ascfeat.store.places import Folder, open_place
 from ascschemas.dataset import Manifest
 from ascschemas.problems import StoreError, StoreMismatch
 from ascschemas.recipe import FeatureRecipe
@@ -42,7 +42,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def fill(dataset: Dataset, recipe: FeatureRecipe, features: Path, **how) -> tuple[Job, Outcome]:
+def fill(dataset: Dataset, recipe: FeatureRecipe, features: Path | str, **how) -> tuple[Job, Outcome]:
     tree, manifest = Tree(dataset[0].root), dataset[1]
     (job,) = prepare(tree, manifest, [recipe], features, device="cpu", **how)
     (outcome,) = run(tree, manifest, [job], device="cpu")
@@ -538,3 +538,36 @@ def test_what_is_done_by_another_process_after_planning_is_not_done_again(
     assert computed == []
     assert outcome.computed == 0
     assert jobs_module.job_for(*dataset, outcome.place, outcome.header).sealed
+
+
+@pytest.mark.slow
+def test_a_store_in_a_bucket_is_refreshed_too(
+    dataset: Dataset, recipe, tmp_path: Path, computed: list[str], bucket: str, monkeypatch
+) -> None:
+    """Copied aside and removed, and interrupted in between: both copies are there, and nothing is computed twice."""
+
+    def keys(features: str) -> dict[str, bytes]:
+        place = open_place(features)
+        return {k: place.read(k) for k in place.files() if ".lock" not in k}
+
+    fill(dataset, recipe, bucket)
+    dataset, wanted = add(dataset)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(open_place(bucket)), "clear", stopped)
+        with pytest.raises(Stop):
+            fill(dataset, recipe, bucket)
+    computed.clear()
+    _, outcome = fill(dataset, recipe, bucket)
+    assert set(computed) == wanted
+    assert str(outcome.place) == f"{bucket}/set/small.zarr"
+    assert keys(bucket) == keys(str(fill(dataset, recipe, tmp_path / "fresh")[1].place.parent.parent))
+    assert list(verify(open_store(outcome.place))) == []
+    computed.clear()
+    other = recipe.model_copy(update={"name": "other"})
+    job, _ = fill(dataset, other, tmp_path / "elsewhere", libraries=[open_place(bucket)])
+    assert computed == []
+    assert job.libraries == (outcome.place,)
+
+
+def stopped(*_: object) -> None:
+    raise Stop
