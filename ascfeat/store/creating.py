@@ -24,6 +24,9 @@ from ascschemas.layout import Axis
 from ascschemas.problems import StoreError
 from ascschemas.store import Encoding, StoreHeader
 
+WHOLE: Any = {"write_empty_chunks": True}
+"""Every chunk is written, also one of zeros or empty strings: what is not there is then always an accident."""
+
 
 def create(place: Place | Path | str, header: StoreHeader, manifest: Manifest) -> None:
     """Create an empty store: built aside, then moved into place, which only one creator can do.
@@ -153,14 +156,14 @@ def _coordinate(group: zarr.Group, axis: Axis) -> None:
         _strings(group, axis.name, [str(v) for v in values], axis.name)
         return
     said = {"units": axis.unit} if axis.unit else {}
-    _array(group, axis.name, (axis.size,), (axis.size,), "float64", (axis.name,), attributes=said)[:] = np.array(values)
+    array = _array(group, axis.name, (axis.size,), (axis.size,), "float64", (axis.name,), attributes=said)
+    array.with_config(WHOLE)[:] = np.array(values)
 
 
 def _strings(group: zarr.Group, name: str, values: Sequence[str], dimension: str) -> None:
     chunk = (min(len(values), STRINGS_PER_CHUNK),)
     array = _array(group, name, (len(values),), chunk, "string", (dimension,), fill_value="")
-    # every chunk is written, also one of empty strings only: what is not there is then always an accident
-    array.with_config({"write_empty_chunks": True})[:] = np.array(values, dtype=object)
+    array.with_config(WHOLE)[:] = np.array(values, dtype=object)
 
 
 def _array(

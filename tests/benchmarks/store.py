@@ -12,18 +12,24 @@ import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for servers.py
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for `weed`
 
 import plain  # noqa: F401  # first: it limits the threads, before NumPy is imported
 
 # isort: split
 import h5py
 import numpy as np
+import servers
 import zarr
 
+from ascfeat import share
 from ascfeat.store import Store, Writer, clip_table, create, encoding, open_store, row, table_digest
 from ascschemas.dataset import AudioFormat, Clip, Manifest
 from ascschemas.layout import Axis, Layout, LogScale
@@ -266,6 +272,40 @@ def reading(folder: Path, values: np.ndarray, given: argparse.Namespace) -> None
         print(f"| {name} | " + " | ".join(f"{by[x][0]:.0f} | {by[x][1]:.2f}" for x in labels) + " |", flush=True)
 
 
+def remote(folder: Path, values: np.ndarray, given: argparse.Namespace) -> None:
+    """The table of reading over HTTP and S3, from real servers on loopback."""
+    order = {"shuffled": np.random.default_rng(0).permutation(len(values)), "in order": np.arange(len(values))}
+    kept = np.empty((given.batch, *values.shape[1:]), np.float32)
+    with servers.object_store() as weed, servers.web_server() as nginx:
+        os.environ.update(weed.environment())
+        shutil.copytree(folder / "float32.zarr", nginx.files / "made" / "float32.zarr")
+        bucket = f"s3://{servers.SHARED}"
+        share.run(share.transfer(folder / "float32.zarr", f"{bucket}/made/float32.zarr"))
+        print("| from | " + " | ".join(f"{label}, clips/s | zarr-python" for label in order) + " |")
+        print("|---|" + "--:|--:|" * len(order))
+        for name, library in {"HTTP (nginx)": nginx.url, "S3 (SeaweedFS)": bucket}.items():
+            store = open_store(f"{library}/made/float32.zarr")
+            array = zarr.open_array(store.place.zarr(), path="features", mode="r")
+            cells = [f"{_rate(store, x, kept, given):.0f} | {_zarr_rate(array, x, given):.0f}" for x in order.values()]
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _rate(store: Store, clips: np.ndarray, kept: np.ndarray, given: argparse.Namespace) -> float:
+    """Clips a second by our reader."""
+
+    def read() -> None:
+        for i in range(0, len(clips), given.batch):
+            store.read(clips[i : i + given.batch], out=kept[: len(clips[i : i + given.batch])])
+
+    return len(clips) / statistics.median(seconds(read) for _ in range(given.rounds))
+
+
+def _zarr_rate(array: zarr.Array, clips: np.ndarray, given: argparse.Namespace) -> float:
+    """Clips a second by zarr-python, one by one."""
+    few = clips[: given.batch].tolist()
+    return len(few) / statistics.median(seconds(lambda: [array[i] for i in few]) for _ in range(given.rounds))
+
+
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--clips", type=int, default=512)
@@ -273,6 +313,7 @@ def main() -> None:
     words.add_argument("--frames", type=int, default=862)
     words.add_argument("--batch", type=int, default=64)
     words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--servers", action="store_true", help="also over HTTP and S3, from servers started for it")
     words.add_argument("--folder", type=Path, help="on the disk to be measured")
     given = words.parse_args()
     draw = np.random.default_rng(0)
@@ -286,6 +327,9 @@ def main() -> None:
         writing(folder, values, min(given.rounds, 3))
         print()
         reading(folder, values, given)
+        if given.servers:
+            print()
+            remote(folder, values, given)
 
 
 if __name__ == "__main__":

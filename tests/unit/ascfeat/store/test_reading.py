@@ -9,9 +9,21 @@ import pytest
 import xarray
 import zarr
 
-from ascfeat.store import Store
+from ascfeat.store import Store, create
 from ascfeat.store.chunks import checked_shard, checksum, shard
-from ascfeat.testing.stores import CLIPS, EXCLUDED, LN, WAYS, log_layout, make_store, values_for, wave_layout
+from ascfeat.testing.stores import (
+    CLIPS,
+    EXCLUDED,
+    LN,
+    WAYS,
+    header_of,
+    log_layout,
+    make_store,
+    manifest_of,
+    values_for,
+    wave_layout,
+)
+from ascschemas.layout import Axis
 from ascschemas.problems import StoreError
 
 ORDERS = [[], [3], [10, 0, 0, 4, 5, 1], list(range(CLIPS)), list(range(CLIPS))[::-1]]
@@ -161,3 +173,12 @@ def test_a_store_goes_to_another_process_by_its_place(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s.zarr")
     again = Store(pickle.loads(pickle.dumps(store.place)))
     np.testing.assert_array_equal(again.read([1, 2]), store.read([1, 2]))
+
+
+def test_coordinates_that_are_zero_are_written(tmp_path: Path) -> None:
+    layout = log_layout()
+    layout = layout.model_copy(update={"axes": (Axis(name="channel", size=1), *layout.axes[1:])})
+    manifest = manifest_of()
+    header = header_of(layout, manifest, {})
+    create(tmp_path / "s.zarr", header, manifest)
+    assert (tmp_path / "s.zarr/channel/c/0").read_bytes()[:8] == bytes(8)
