@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, Stamp, stamp
 from ascfeat.store import Store
+from ascfeat.store.places import PlaceError
 from ascfeat.store.table import PROPERTIES
 from ascfeat.work import ordered
 from ascschemas.dataset import Manifest
-from ascschemas.problems import AudioError, Difference
-from ascschemas.store import ClipRecord
+from ascschemas.problems import AudioError, Difference, StoreError
+from ascschemas.store import ClipRecord, UnitRecord
 
 T = TypeVar("T")
 
@@ -131,13 +134,22 @@ def done(store: Store, among: Container[str] | None = None) -> Iterator[Found]:
     among : container of str, optional
         Clips to name; all where absent.
     """
+    ids = store.ids
     for unit in range(store.header.units):
-        if store._recorded(unit):
-            record = store.unit_record(unit)
-            assert record is not None
-            for position, clip in enumerate(record.clips, unit * store.header.clips_per_unit):
-                if among is None or store.ids[position] in among:
-                    yield position, store.ids[position], clip
+        record = recorded(store, unit)
+        for position, clip in enumerate(record.clips if record else (), unit * store.header.clips_per_unit):
+            if among is None or ids[position] in among:
+                yield position, ids[position], clip
+
+
+def recorded(store: Store, unit: int) -> UnitRecord | None:
+    """The ledger's record of a unit; None where it is not done, or the record is damaged."""
+    try:
+        return store.unit_record(unit)
+    except PlaceError:  # of a server that is down nothing is known
+        raise
+    except (StoreError, ValidationError):
+        return None
 
 
 def _compared(tree: Tree, batch: Sequence[Found], digests: Digests, threads: int) -> tuple[set[str], list[_Unknown]]:

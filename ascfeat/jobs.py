@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ascfeat.audio import probe, sample_bits
-from ascfeat.changes import Changes, Recordings, done, facts, recordings
+from ascfeat.changes import Changes, Recordings, done, facts, recorded, recordings
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
@@ -302,7 +302,7 @@ def _same_list(look: _Look, store: Store, header: StoreHeader, older: Sequence[S
     if not pending:
         done = Job(store.place, store.header, (), sealed=store.seal is not None, trusted=seen.trusted)
         return replace(done, leftovers=has_leftovers(store.place))
-    meant, reuse, _ = _taking(look, header, older, others)
+    meant, reuse, lacking = _taking(look, header, older, others)
     if _made_by(store.header) != _made_by(meant):
         if store.seal is None and not older:
             raise _mismatch(store, differences(_made_by(meant), _made_by(store.header)))
@@ -312,7 +312,7 @@ def _same_list(look: _Look, store: Store, header: StoreHeader, older: Sequence[S
     job = Job(store.place, store.header, pending, changed, store.seal is not None, reuse=reuse, trusted=seen.trusted)
     known = {*(own.records or {})} - seen.changed
     if reuse.sources[1:]:
-        known |= {c.id for c in look.manifest.clips} - _taking(look, header, older, others)[2]
+        known |= {c.id for c in look.manifest.clips} - lacking
     reused = frozenset(i for i in job.clips if store.ids[i] in known)
     return replace(job, reused=reused, changes=Changes(replaced=changed), libraries=tuple(s.place for s in others))
 
@@ -388,7 +388,7 @@ def _records(store: Store, units: Sequence[int]) -> dict[str, tuple[int, ClipRec
     """Positions and records of the clips of some units that are done, by id."""
     found = {}
     for unit in units:
-        record = store.unit_record(unit) if store._recorded(unit) else None
+        record = recorded(store, unit)
         for position, clip in enumerate(record.clips if record else (), unit_rows(store.header, unit)[0]):
             found[store.ids[position]] = (position, clip)
     return found

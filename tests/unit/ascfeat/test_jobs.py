@@ -18,6 +18,7 @@ from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
 from ascfeat.extract import Outcome, run
 from ascfeat.jobs import Job, prepare
+from ascfeat.pools import Pool, Processes, Threads
 from ascfeat.reuse import before_places, set_aside
 from ascfeat.store import Store, Writer, open_store, store_path, verify
 from ascfeat.store.places import Folder, open_place
@@ -42,10 +43,12 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def fill(dataset: Dataset, recipe: FeatureRecipe, features: Path | str, **how) -> tuple[Job, Outcome]:
+def fill(
+    dataset: Dataset, recipe: FeatureRecipe, features: Path | str, workers: Pool | None = None, **how
+) -> tuple[Job, Outcome]:
     tree, manifest = Tree(dataset[0].root), dataset[1]
     (job,) = prepare(tree, manifest, [recipe], features, device="cpu", **how)
-    (outcome,) = run(tree, manifest, [job], device="cpu")
+    (outcome,) = run(tree, manifest, [job], device="cpu", workers=workers)
     return job, outcome
 
 
@@ -571,3 +574,15 @@ def test_a_store_in_a_bucket_is_refreshed_too(
 
 def stopped(*_: object) -> None:
     raise Stop
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [Threads(2), Processes(2)], ids=str)
+@pytest.mark.parametrize("change", [everything, replaced])
+def test_workers_take_what_is_there_too(dataset: Dataset, recipe, tmp_path: Path, change, workers: Pool) -> None:
+    fill(dataset, recipe, tmp_path / "features")
+    dataset, wanted = change(dataset)
+    _, outcome = fill(dataset, recipe, tmp_path / "features", workers=workers)
+    assert outcome.computed == len(wanted)
+    assert outcome.taken > 0
+    assert content(str(outcome.place)) == content(str(fill(dataset, recipe, tmp_path / "fresh")[1].place))
