@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -326,8 +327,11 @@ def _client(silence: float, where: str) -> Any:
     }
     bundle = os.environ.get("AWS_CA_BUNDLE")
     if bundle and where.startswith("https:"):
-        with open(bundle, "rb") as file:  # noqa: PTH123
-            options["root_certificate"] = file.read()
+        try:
+            options["root_certificate"] = Path(bundle).read_bytes()
+        except OSError as error:
+            why = f"AWS_CA_BUNDLE names {bundle}, which cannot be read: {error.strerror}"
+            raise PlaceError(f"{where} cannot be opened: {why}.", todo="Correct that variable, or unset it.") from error
     return options
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from ascschemas.problems import StoreError
+from ascschemas.problems import AscError, StoreError
 
 Bytes = npt.NDArray[np.uint8]
 Piece = bytes | Bytes
@@ -26,9 +28,15 @@ Span = tuple[int, int]
 PARTIAL = ".partial"
 """Ending of what is not published yet; a killed writer leaves such files behind."""
 
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems answer, as of USB sticks and some network drives, that know no second name of a file."""
 
-class PlaceError(StoreError):
-    """A place that cannot be reached, or refuses: of its files nothing is known, least of all that they are damaged."""
+
+class PlaceError(AscError, OSError):
+    """A server that cannot be reached, or refuses: of its files nothing is known, least of all that they are damaged.
+
+    It is an ``OSError``, as what a disk refuses is, and no ``StoreError``: whoever looks for damage must not find it.
+    """
 
 
 class Place(ABC):
@@ -257,8 +265,27 @@ class Folder(Place):
             os.link(aside, path)  # fails where the name is taken, which a rename does not
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return self._create_slowly(path, data)
         finally:
             Path(aside).unlink(missing_ok=True)
+        sync(path.parent)
+        return True
+
+    def _create_slowly(self, path: Path, data: bytes) -> bool:
+        """Create a file where a file system has no second names for files: others may see it before it is whole."""
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return False
+        with open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
+            file.write(data)
+            file.flush()
+            with suppress(OSError):  # such file systems may know no rights either
+                os.fchmod(file.fileno(), self._mode(path.parent, 0o666))
+            os.fsync(file.fileno())
         sync(path.parent)
         return True
 
@@ -342,9 +369,14 @@ class Folder(Place):
 
     @cached_property
     def _umask(self) -> int:
-        mask = os.umask(0)
-        os.umask(mask)
-        return mask
+        """The process's, read where /proc says it: asking the system for it changes it, for all threads."""
+        try:
+            said = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+            return int(said.partition("Umask:")[2].split()[0], 8)
+        except (OSError, IndexError, ValueError):
+            mask = os.umask(0)
+            os.umask(mask)
+            return mask
 
 
 def open_place(where: Place | Path | str) -> Place:

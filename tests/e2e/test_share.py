@@ -15,6 +15,7 @@ import soundfile
 
 from ascfeat.share import run, transfer
 from ascfeat.store import Folder, open_place, open_store, verify
+from ascfeat.store.places import PlaceError
 from ascschemas.problems import StoreError, StoreMismatch
 
 RECIPE = """
@@ -271,7 +272,7 @@ def test_a_server_that_is_stopped_and_started_again_loses_nothing(library, bucke
             stopped.append(done)
 
     try:
-        with pytest.raises(StoreError, match="no connection to the server") as told:
+        with pytest.raises(PlaceError, match="no connection to the server") as told:
             run(transfer(store, place), progress=stop)
         assert "goes on" in told.value.todo
     finally:

@@ -1,5 +1,6 @@
 """Do all places keep one contract: folders, buckets of a real object store, and, to read, a real web server?"""
 
+import errno
 import itertools
 import os
 import pickle
@@ -174,7 +175,7 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(place):
 
 
 def test_readers_see_whole_files_only(place):
-    versions = [bytes([i]) * 300_000 for i in range(30)]
+    versions = [bytes([i]) * 300_000 for i in range(12)]
     place.write("a", [versions[0]])
     done = threading.Event()
     seen: list[bytes] = []
@@ -339,6 +340,30 @@ for act in (lambda: place.write("a/b", [b"x"]), lambda: place.create("new", b"x"
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
     for path in (place.path, *place.path.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_creates_once_also_where_files_have_no_second_names(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    place = Folder(tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(lambda i: place.create("once", b"%d" % i), range(16)))
+    assert sorted(told) == [False] * 15 + [True]
+    assert place.read("once") == b"%d" % told.index(True)
+    assert (tmp_path / "once").stat().st_mode & 0o077 == Folder(tmp_path)._mode(tmp_path, 0o666) & 0o077
+    assert [p.name for p in tmp_path.iterdir()] == ["once"]
+
+
+def test_the_umask_is_read_and_stays(tmp_path):
+    before = os.umask(0o027)
+    try:
+        Folder(tmp_path).write("a", [b"1"])
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+        assert os.umask(0o022) == 0o027
+    finally:
+        os.umask(before)
 
 
 def test_leftovers_of_a_killed_writer_are_swept_and_never_listed(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import servers
 
-from ascfeat.store import contents
+from ascfeat.store import contents, open_store
 from ascfeat.store.listing import listing
 from ascfeat.store.places import PlaceError, open_place
 from ascschemas.problems import StoreError
@@ -123,9 +123,24 @@ def test_a_patience_of_no_sensible_length_is_refused(bucket, monkeypatch, value)
     assert "ASCFEAT_NETWORK_SECONDS" in refusal(lambda: open_place(bucket).read("a"))
 
 
+def test_a_server_that_is_down_is_no_damaged_store(bucket, monkeypatch, hasty):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(PlaceError) as told:
+        open_store(f"{bucket}/x.zarr")
+    assert isinstance(told.value, OSError)
+    assert not isinstance(told.value, StoreError)
+    assert told.value.todo == str(told.value).splitlines()[1]
+
+
+def test_a_bundle_of_certificates_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    assert "AWS_CA_BUNDLE names" in refusal(lambda: open_place("https://host/x").read("a"))
+
+
 # servers that are not well
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_given_up(bucket, monkeypatch, hasty):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     for text in every_way(open_place(bucket)).values():
@@ -162,6 +177,7 @@ def test_a_server_without_rights_says_so(nginx):
     assert "401" in refusal(closed.folders)
 
 
+@pytest.mark.slow
 def test_a_place_opened_before_the_server_stopped_serves_again(bucket, seaweed, hasty):
     place = open_place(bucket)
     place.write("a", [b"1"])
@@ -274,7 +290,7 @@ def test_objects_that_stand_for_folders_are_no_files(bucket, seaweed):
 def _read_in_a_child(place, answers):
     try:
         answers.put(place.read("a"))
-    except StoreError as error:
+    except PlaceError as error:
         answers.put(str(error))
 
 
