@@ -265,7 +265,8 @@ def _alike(shelves: Sequence[Place], header: StoreHeader) -> Iterator[Store]:
 def _is_same(found: StoreHeader, header: StoreHeader) -> bool:
     """Whether a store that fits is the planned one but for the recipe's name and the size of its units."""
     names = ("dataset", "manifest", "table", "clips", "splits", "encoding")
-    return all(getattr(found, name) == getattr(header, name) for name in names)
+    cut = found.recipe.patches == header.recipe.patches
+    return cut and all(getattr(found, name) == getattr(header, name) for name in names)
 
 
 def _against(look: _Look, place: Place, header: StoreHeader, libraries: Sequence[Place]) -> Job:

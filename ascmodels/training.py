@@ -105,7 +105,7 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
     StoreError
         When the store is not sealed.
     StoreMismatch
-        When its recipe has another name, or other values under that name.
+        When its recipe has other values than ``features``; where these are not known, when it has another name.
     """
     found = source.header.recipe
     if source.seal is None:
@@ -113,7 +113,7 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
             f"{source.place} is not finished: it has no seal.",
             todo=f"Finish it with `ascfeat extract --recipe {found.name} <dataset>`.",
         )
-    if found.name != recipe.features:
+    if found.name != recipe.features and not (features and _alike(found, features)):
         apart: tuple[Difference, ...] = (Difference(field="recipe", expected=recipe.features, found=found.name),)
     else:
         apart = differences(_values(features), _said(found, features)) if features else ()
@@ -123,6 +123,11 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
             differences=apart,
             todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>` in another --features folder.",
         )
+
+
+def _alike(found: FeatureRecipe, expected: FeatureRecipe) -> bool:
+    """Whether two recipes are one by another name: the same values, cut in the same way."""
+    return (found.fingerprint, found.patches) == (expected.fingerprint, expected.patches)
 
 
 def default_split(source: FeatureSource) -> str:

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from ascfeat.store.places import Place
+    from ascschemas.recipe import FeatureRecipe
 
 URL = r"[a-z][a-z0-9+]*://[^/\s{sep}]*(?::\d+)?(?:/[^\s{sep}]*)?"
 
@@ -74,17 +75,19 @@ def _of_equal_parameters(shelves: Sequence[Place | str], recipe: str) -> Iterato
 
     if recipe not in names():
         return
-    wanted = load_recipe(recipe).fingerprint
-    yield from (p for shelf in shelves for p in find_stores(shelf) if _sealed_fingerprint(p) == wanted)
+    wanted = load_recipe(recipe)
+    yield from (p for shelf in shelves for p in find_stores(shelf) if _holds(p, wanted))
 
 
-def _sealed_fingerprint(place: Place) -> str:
-    """The fingerprint of a sealed store's recipe; none of one that is not whole."""
+def _holds(place: Place, wanted: FeatureRecipe) -> bool:
+    """Whether a sealed store holds what a recipe computes, cut as it says; one that is not whole does not."""
     from ascfeat.store import Store
     from ascschemas.problems import StoreError
 
     try:
         store = Store(place)
     except StoreError:
-        return ""
-    return store.header.recipe_fingerprint if store.seal else ""
+        return False
+    recipe = store.header.recipe
+    alike = (recipe.fingerprint, recipe.patches) == (wanted.fingerprint, wanted.patches)
+    return alike and store.seal is not None

@@ -12,6 +12,7 @@ from ascmodels.watching import Watcher
 from ascschemas.base import Parameters
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError, RunError, StoreError, StoreMismatch
+from ascschemas.recipe import Patches
 
 
 class Notes(Watcher):
@@ -156,3 +157,17 @@ def test_a_recipe_of_tags_expects_no_tags_in_particular_unless_it_says_which(tmp
     with pytest.raises(StoreMismatch) as refused:
         require(recipe, store, expecting(source="2" * 64))
     assert [d.field for d in refused.value.differences] == ["representation.source"]
+
+
+def test_a_store_of_another_name_counts_by_its_values(tmp_path, recipe):
+    """A library may call it otherwise; without known values only the name can tell."""
+    store = make_store(tmp_path / "d" / "renamed.zarr")
+    theirs = store.header.recipe
+    ours = theirs.model_copy(update={"name": recipe.features})
+    require(recipe, store, ours)
+    other = theirs.representation.model_copy(update={"kind": "another"})
+    cut = ours.model_copy(update={"patches": Patches(width=2, hop=1)})
+    for expected in (None, ours.model_copy(update={"representation": other}), cut):
+        with pytest.raises(StoreMismatch) as refused:
+            require(recipe, store, expected)
+        assert [d.field for d in refused.value.differences] == ["recipe"]
