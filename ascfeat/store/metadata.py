@@ -92,8 +92,8 @@ def parse(data: bytes) -> dict[str, Any]:
 def check_header(place: Place, header: StoreHeader) -> None:
     """Refuse a header whose extents cannot be, or that the store has no names for; to be called when it is opened.
 
-    A look at one file, rarely two: a store of n clips has their n names on disk, and the coordinates of a long axis,
-    so a header of a few bytes cannot keep its reader busy with millions of them.
+    Where it speaks of more than 65,536 clips or points of an axis, one file is looked for: their names and coordinates
+    are on disk, so a header of a few bytes cannot keep its reader busy with millions of them.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def check(place: Place, header: StoreHeader, name: str) -> None:
         raise _refusal(place, f"the array {name} is not what its header asks for", wrong)
 
 
-def problems(place: Place, header: StoreHeader) -> Iterator[tuple[str, str]]:
+def problems(place: Place, header: StoreHeader, *, root: bool = True) -> Iterator[tuple[str, str]]:
     """Everything that is wrong with the metadata of a store, array by array: ``(file or array, what)``.
 
     Parameters
@@ -177,12 +177,14 @@ def problems(place: Place, header: StoreHeader) -> Iterator[tuple[str, str]]:
         The store.
     header : StoreHeader
         Its header, without problems.
+    root : bool
+        Whether to look at what the root says of itself and of the arrays; not where it is known to be damaged.
     """
-    copies, absent = {}, False
+    copies, absent = {}, True
     try:
-        root = read_root(place)
-        copies, absent = _consolidated(root), "consolidated_metadata" not in root
-        yield from ((ROOT, problem) for problem in _group_problems(root, consolidated=True))
+        found = read_root(place) if root else {"zarr_format": 3, "node_type": "group"}
+        copies, absent = _consolidated(found), "consolidated_metadata" not in found
+        yield from ((ROOT, problem) for problem in _group_problems(found, consolidated=True))
     except (FileNotFoundError, StoreError) as error:
         yield ROOT, str(error).split("\n", 1)[0]
     known = array_names(header)
@@ -237,27 +239,36 @@ def read_chunk(place: Place, header: StoreHeader, key: str) -> bytes:
 
 def _read(place: Place, key: str, most: int) -> dict[str, Any]:
     """A JSON file, never more of it than may be."""
+    try:
+        return _parsed(place, key, most)
+    except ValueError as error:
+        raise _refusal(place, f"{key} {error}") from error
+
+
+def _parsed(place: Place, key: str, most: int) -> dict[str, Any]:
+    """The same; a ValueError says in a predicate what is wrong with it."""
     size = place.size(key)
     if size > most:
-        raise _refusal(place, f"{key} is {size:,} bytes, and no store has more than {most:,} there")
+        raise ValueError(f"is {size:,} bytes, and no store has more than {most:,} there")
     try:
         return parse(place.tail(key, size))
     except ValueError as error:
-        raise _refusal(place, f"{key} does not read: {error}") from error
+        raise ValueError(f"does not read: {error}") from error
 
 
 def _found_problems(place: Place, header: StoreHeader, name: str, copy: object, absent: bool) -> Iterator[str]:
     """Problems of an array's or group's own file, and of the root's copy of it."""
     try:
-        found = _read(place, f"{name}/{ROOT}", ARRAY_BYTES)
+        found = _parsed(place, f"{name}/{ROOT}", ARRAY_BYTES)
     except FileNotFoundError:
         yield f"there is no {ROOT} in its folder"
         return
-    except (StoreError, OSError) as error:
-        yield str(error).split("\n", 1)[0]
+    except ValueError as error:
+        yield f"its {ROOT} {error}"
         return
-    yield from _group_problems(found) if name in GROUPS else array_problems(header, name, found)
-    if not absent and (not isinstance(copy, dict) or _texts(_normal(copy)) != _texts(_normal(found))):
+    wrong = [*(_group_problems(found) if name in GROUPS else array_problems(header, name, found))]
+    yield from wrong
+    if not wrong and not absent and (not isinstance(copy, dict) or _texts(_normal(copy)) != _texts(_normal(found))):
         yield f"its {ROOT} is not what the store's root says of it"
 
 
@@ -385,11 +396,10 @@ def _texts(value: Any) -> Any:
 
 
 def _name_count_problems(place: Place, header: StoreHeader) -> Iterator[str]:
-    """The last chunk of names is there, and large enough for the length of every name in it."""
-    slots = min(header.clips, STRINGS_PER_CHUNK)
-    key = f"clip/c/{(header.clips - 1) // slots}"
+    """Where there are many clips, the last chunk of names is there and has room for the length of each in it."""
+    key = f"clip/c/{(header.clips - 1) // STRINGS_PER_CHUNK}"
     try:
-        if place.size(key) < 4 * slots:
+        if header.clips > STRINGS_PER_CHUNK and place.size(key) < 4 * STRINGS_PER_CHUNK:
             yield f"it speaks of {header.clips:,} clips, and {key} has no room for so many names"
     except FileNotFoundError:
         yield f"it speaks of {header.clips:,} clips, and there is no file {key}"

@@ -209,12 +209,13 @@ def test_no_shard_is_larger_than_its_bound() -> None:
 @pytest.mark.parametrize(("how", "why"), [
     ({"clips": 2**40}, "1,099,511,627,776 clips, and no store has more"),
     ({"clips": 50_000_000, "clips_per_unit": 1024}, "50,000,000 clips, and there is no file clip/c/762"),
-    ({"clips": 65_536, "clips_per_unit": 1024}, "65,536 clips, and clip/c/0 has no room for so many names"),
+    ({"clips": 65_537, "clips_per_unit": 1024}, "65,537 clips, and clip/c/1 has no room for so many names"),
     ({"layout": Layout(axes=(Axis(name="time", size=2**26),), quantity="x")}, "67,108,864 points of time, and"),
 ])  # fmt: skip
 def test_a_header_is_believed_where_the_names_are_there(made: tuple[Folder, StoreHeader], how: dict, why: str) -> None:
     place, header = made
     metadata.check_header(place, header)
+    place.write("clip/c/1", [b"\0" * 100])
     with pytest.raises(StoreError, match=why):
         metadata.check_header(place, header.model_copy(update=how))
 
