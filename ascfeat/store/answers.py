@@ -20,16 +20,17 @@ def refusal(where: str, verb: str, text: str) -> PlaceError:
         why = f"the server answers {number}" + (f", {status[2].strip()}" if status[2] else "")
     else:
         why = _silence(kind[1] if kind else "", text)
-    return PlaceError(f"{where} cannot be {verb}: {why}.", todo=_advice(number, code[1] if code else "", said))
+    return PlaceError(f"{where} cannot be {verb}: {why}.", todo=_advice(number, code[1] if code else "", text))
 
 
 def _silence(kind: str, text: str) -> str:
     """Why there was no answer at all."""
     if "dns error" in text:
         return "the server's name is not known here"
-    if "certificate" in text.lower() or "InvalidContentType" in text:
-        found = re.search(r"(certificate[^\n\"]*|InvalidContentType)", text, re.IGNORECASE)
-        return f"the server's encryption is not accepted ({found[1] if found else 'TLS'})"
+    if certificate := re.search(r"InvalidCertificate\(\s*(\w+)", text):
+        return f"the server's certificate is not accepted ({certificate[1]})"
+    if "InvalidContentType" in text:
+        return "the server does not speak https there"
     refused = re.search(r'message: "([^"]+)"', text)
     words = {
         "Connect": f"no connection to the server ({refused[1] if refused else 'no answer'})",
@@ -42,6 +43,8 @@ def _silence(kind: str, text: str) -> str:
 
 
 def _advice(status: int, code: str, said: str) -> str:
+    if "InvalidCertificate" in said:
+        return "Name a file with the certificates of the server's authority in AWS_CA_BUNDLE."
     if code == "NoSuchBucket":
         return "Create the bucket, or correct its name."
     if status in (401, 403) or "valid authentication" in said:

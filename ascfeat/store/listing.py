@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
 import urllib.error
 import urllib.request
 from html.parser import HTMLParser
@@ -33,7 +35,7 @@ def listing(url: str, *, seconds: float) -> list[str]:
     parts = urlsplit(url)
     asked = f"{parts.scheme}://{parts.netloc}{quote(parts.path.rstrip('/'))}/"
     try:
-        with urllib.request.urlopen(asked, timeout=seconds) as answer:
+        with urllib.request.urlopen(asked, timeout=seconds, context=_trust(parts.scheme)) as answer:
             kind, data = answer.headers.get_content_type(), answer.read(LARGEST)
     except urllib.error.HTTPError as error:
         with error:
@@ -48,6 +50,16 @@ def listing(url: str, *, seconds: float) -> list[str]:
     except OSError as error:  # urllib's own errors are
         raise _not_there(url, str(getattr(error, "reason", error)).rstrip(".")) from None
     return sorted({name for name in _names(kind, data, url) if _is_name(name)})
+
+
+def _trust(scheme: str) -> ssl.SSLContext | None:
+    """Whose certificates are accepted: the system's, and those of ``AWS_CA_BUNDLE``, as for everything else."""
+    if scheme != "https":
+        return None
+    trusted, bundle = ssl.create_default_context(), os.environ.get("AWS_CA_BUNDLE")
+    if bundle:
+        trusted.load_verify_locations(bundle)
+    return trusted
 
 
 def _names(kind: str, data: bytes, url: str) -> list[str]:

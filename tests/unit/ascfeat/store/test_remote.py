@@ -5,8 +5,10 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -380,18 +382,60 @@ def test_listings_of_nginx_are_read(nginx, kind):
         list(open_place(f"{getattr(nginx, kind)}/nowhere").files())
 
 
-def test_the_listing_of_another_server_is_read_and_its_files_without_ranges(tmp_path):
-    (tmp_path / "a b").mkdir()
-    (tmp_path / "a b" / "f").write_bytes(b"0123456789")
+def quiet(folder):
+    """Python's own web server, of a folder, without a word."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(tmp_path))
+            super().__init__(*arguments, directory=str(folder))
 
         def log_message(self, *arguments):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+    return Quiet
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """A web server with a certificate of an authority that only this test knows: its URL, and the authority's file."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed, which makes the certificates")
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ours",
+        "req -newkey rsa:2048 -nodes -keyout key.pem -out asked.csr -subj /CN=localhost",
+        "x509 -req -in asked.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile names",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "f").write_bytes(b"1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), quiet(tmp_path / "files")) as server:
+        server.handle_error = lambda *arguments: None  # a refused handshake is what is tested
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_address[1]}", tmp_path / "ca.pem"
+        server.shutdown()
+
+
+def test_an_authority_of_ones_own_is_named_in_the_usual_variable(encrypted, monkeypatch, hasty):
+    url, authority = encrypted
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    text = refusal(lambda: open_place(url).read("f"))
+    assert "certificate is not accepted (UnknownIssuer)" in text
+    assert "AWS_CA_BUNDLE" in text
+    assert "certificate verify failed" in refusal(lambda: list(open_place(url).folders()))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
+    assert open_place(url).read("f") == b"1"
+    assert list(open_place(url).files()) == ["f"]
+
+
+def test_the_listing_of_another_server_is_read_and_its_files_without_ranges(tmp_path):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "f").write_bytes(b"0123456789")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), quiet(tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         place = open_place(f"http://127.0.0.1:{server.server_address[1]}")
         assert place.folders() == ["a b"]
