@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import time
 import uuid
@@ -10,10 +11,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ascfeat.datasets.tree import Tree
 from ascfeat.pools import Pool, each
-from ascfeat.store import Row, Writer, unit_rows
+from ascfeat.store import Folder, Row, Writer, unit_rows
 from ascfeat.stretches import Stretch, nested, positions, stretches
 from ascfeat.tags import TagSource, TagTable
 from ascfeat.units import (
@@ -171,7 +173,7 @@ class _Behind:
 
 def _assignment(tree: Tree, ids: Sequence[str], courses: Sequence[Course], device: str) -> Assignment:
     return Assignment(
-        dataset=(type(tree), tree.root.resolve()),
+        dataset=(type(tree), tree.root.absolute()),
         landmark=find_landmark(tree, ids),
         shelves=tuple(Shelf(c.writer.place, c.header, c.reuse) for c in courses),
         device=device,
@@ -187,13 +189,23 @@ def _opened(assignment: Assignment, tree: Tree, courses: Sequence[Course]) -> Op
 
 
 def _pickled(assignment: Assignment, pool: Pool) -> bytes:
+    described = io.BytesIO()
     try:
-        return pickle.dumps(assignment)
+        _FromAnyFolder(described).dump(assignment)
     except Exception as error:  # pickle raises whatever an object leads it to
         raise WorkerError(
             f"This job cannot be described to {pool}: {error}",
             todo="Use --workers threads:N, which stay in this process.",
         ) from error
+    return described.getvalue()
+
+
+class _FromAnyFolder(pickle.Pickler):
+    """Writes folders by their whole path: another process may work in another folder. Links are not followed."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """How a folder is made again; everything else as usual."""
+        return (Folder, (value.path.absolute(),)) if isinstance(value, Folder) else NotImplemented
 
 
 def _refuse_unsendable(courses: Sequence[Course], pool: Pool) -> None:

@@ -97,7 +97,9 @@ def test_only_pending_units_are_computed(dataset: Dataset, recipes, tmp_path: Pa
         writer = Writer(outcome.place)
         writer.reopen([unit])
     again = fill(dataset, recipes, tmp_path, workers=Threads(2))
-    assert [o.computed for o in again] == [0, 2, 4, 0]
+    assert [o.computed + o.taken for o in again] == [0, 2, 4, 0], (
+        "taken from the store beside, which has the same values"
+    )
     assert content(tmp_path) == before
 
 
@@ -164,6 +166,22 @@ def test_a_worker_that_does_not_see_the_store_is_named(dataset, recipe, tmp_path
 
     with pytest.raises(WorkerError, match=r"(?s)A worker on .* is not to be seen from here.*every machine sees"):
         fill(dataset, [recipe], tmp_path, workers=Elsewhere(elsewhere))
+
+
+def test_workers_are_told_whole_paths(dataset, recipe, tmp_path: Path, monkeypatch) -> None:
+    """A worker of a cluster works in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    here = Tree(Path("set"))
+    fill((here, dataset[1]), [recipe], Path("features"), workers=Apart(1))
+    other = of_units(recipe, 2)  # the same values, taken from the first by a relative path
+    jobs = prepare(here, dataset[1], [other], Path("features"), device="cpu")
+    course = passes.Course(Writer(Path("features/set/small.zarr")), (), reuse=jobs[0].reuse)
+    told = pickle.loads(passes._pickled(passes._assignment(here, [], [course], "cpu"), Apart(1)))
+    (shelf,) = told.shelves
+    places = [shelf.place, *(s.place for s in shelf.reuse.sources)] if shelf.reuse else [shelf.place]
+    assert all(p.path.is_absolute() for p in places)
+    assert told.dataset == (Tree, tmp_path / "set")
 
 
 def test_a_store_of_the_workers_own_at_that_path_is_noticed(dataset, recipe, tmp_path: Path) -> None:
