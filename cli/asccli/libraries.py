@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -59,24 +60,41 @@ def find_named(shelves: Sequence[Place | str], recipe: str, dataset: str | None 
     dataset : str, optional
         Name of the only dataset to look for.
     """
-    from ascfeat.store import find_stores
-
-    for shelf in shelves:
-        found = [p for p in find_stores(shelf, recipe) if dataset in (None, p.parent.name)]
+    for count, shelf in enumerate(shelves):
+        found = _of_name(shelf, recipe, dataset, must=not count)
         if found:
             return found
     return [p for p in _of_equal_parameters(shelves, recipe) if dataset in (None, p.parent.name)]
+
+
+def _of_name(shelf: Place | str, recipe: str, dataset: str | None, *, must: bool = False) -> list[Place]:
+    """Stores by name in one place; a web server need not list them where the dataset is known."""
+    from ascfeat.store import find_stores, store_path
+    from ascschemas.problems import StoreError
+
+    try:
+        place = store_path(shelf, dataset, recipe) if dataset else None
+        if place is not None and place.exists("zarr.json"):
+            return [place]
+        return [p for p in find_stores(shelf, recipe) if dataset in (None, p.parent.name)]
+    except (StoreError, OSError):
+        if must:
+            raise
+        return []  # a library that is down, or lists nothing, is done without
 
 
 def _of_equal_parameters(shelves: Sequence[Place | str], recipe: str) -> Iterator[Place]:
     """Sealed stores by another name of what a recipe of the package computes; it knows no others by their names."""
     from ascfeat.recipes import load_recipe, names
     from ascfeat.store import find_stores
+    from ascschemas.problems import StoreError
 
     if recipe not in names():
         return
     wanted = load_recipe(recipe)
-    yield from (p for shelf in shelves for p in find_stores(shelf) if _holds(p, wanted))
+    for shelf in shelves:
+        with suppress(StoreError, OSError):  # as above
+            yield from (p for p in find_stores(shelf) if _holds(p, wanted))
 
 
 def _holds(place: Place, wanted: FeatureRecipe) -> bool:

@@ -1,5 +1,6 @@
 """Are libraries read from a variable as they are written, and are stores found in them by name and by fingerprint?"""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -86,3 +87,18 @@ def test_a_store_that_is_not_whole_is_not_taken_for_its_parameters(tmp_path: Pat
     (tmp_path / "made" / "torn.zarr").mkdir()
     (tmp_path / "made" / "torn.zarr" / "zarr.json").write_text("{")
     assert find_named([str(tmp_path)], "logmel256") == []
+
+
+@pytest.mark.slow
+def test_a_web_server_that_lists_nothing_and_one_that_is_down(tmp_path: Path, nginx, monkeypatch) -> None:
+    """A store is found by its place there; a library that is down is done without, the feature folder is not."""
+    monkeypatch.setenv("ASCFEAT_NETWORK_SECONDS", "1")
+    down = "http://127.0.0.1:9/features"
+    make_store(tmp_path / "home" / "made" / "mine.zarr")
+    home = str(tmp_path / "home")
+    assert [p.name for p in find_named([str(tmp_path / "none"), down, home], "mine", "made")] == ["mine.zarr"]
+    with pytest.raises((StoreError, OSError)):
+        find_named([down, home], "mine", "made")
+    shutil.copytree(tmp_path / "home", nginx.files / "unlisted")
+    url = f"{nginx.url}/unlisted"
+    assert [str(p) for p in find_named([str(tmp_path / "none"), url], "mine", "made")] == [f"{url}/made/mine.zarr"]
