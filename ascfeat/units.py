@@ -317,6 +317,8 @@ def refuse_other_software(expected: Mapping[str, str], found: Mapping[str, str])
 
 def said(error: OSError) -> AscError:
     """What a disk or a server refused, in words."""
+    if isinstance(error, AscError):
+        return error
     where = error.filename or "a folder"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceError(f"The disk of {where} is full: {error.strerror}.", todo=f"Free space there, {AGAIN}")
