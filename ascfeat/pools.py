@@ -117,6 +117,8 @@ class Threads(Pool):
 class Processes(Pool):
     """So many new processes of this machine; spawned, because a fork of a process with threads can lock up.
 
+    A spawned process imports the program that started it, so a script needs its ``if __name__ == "__main__":``.
+
     Parameters
     ----------
     count : int
