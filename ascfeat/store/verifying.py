@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -16,13 +16,14 @@ from ascfeat.store.chunks import Damaged
 from ascfeat.store.creating import document, root_digest
 from ascfeat.store.encoding import decode, number_digest
 from ascfeat.store.places import Place
-from ascfeat.store.reading import CHECK, LEDGER, ROOT, SPARE, Store, table_names, unit_rows
+from ascfeat.store.reading import CHECK, HEADER, LEDGER, ROOT, SEAL, SPARE, Store, table_names, unit_rows
+from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import table_digest
 from ascfeat.store.writing import node_names, time_statistics
 from ascfeat.work import ordered
 from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError
-from ascschemas.store import ClipRecord, UnitRecord
+from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
 
 ProblemKind = Literal["missing", "damaged", "different"]
 """A file that is not there; bytes that do not read; values that read well and are not those that were written."""
@@ -85,8 +86,11 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
     progress : callable
         Given the number of clips that are done.
     """
-    yield from root_problems(store.place)
-    yield from _metadata(store)
+    wrong = list(root_problems(store.place))
+    yield from wrong
+    sound = sound_root(store.place)
+    store = _described(store, sound) if wrong else store
+    yield from _metadata(store, sound, whole=not any(p.where == ROOT for p in wrong))
     names = yield from _table(store)
     yield from _coordinates(store)
     units = ordered(lambda unit: list(_unit(store, unit, names)), range(store.header.units), threads=threads)
@@ -99,9 +103,14 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
 def _root(place: Place, key: str) -> tuple[bytes, Problem | None]:
     """A root document's bytes, and what is wrong with them."""
     try:
-        data = place.read(key)
+        size = place.size(key)
+        data = place.read(key) if size <= metadata.ROOT_BYTES else b""
     except FileNotFoundError:
         return b"", Problem("missing", key, "there is no such file", "root")
+    if size > metadata.ROOT_BYTES:
+        return data, Problem(
+            "damaged", key, f"it is {size:,} bytes, and none is larger than {metadata.ROOT_BYTES:,}", "root"
+        )
     try:
         root = metadata.parse(data)
         whole = document(root) == data and root["attributes"].get(CHECK) == root_digest(root)
@@ -110,22 +119,60 @@ def _root(place: Place, key: str) -> tuple[bytes, Problem | None]:
     return data, None if whole else Problem("damaged", key, "it does not match its digest", "root")
 
 
-def _metadata(store: Store) -> Iterator[Problem]:
-    """Every array's own metadata is there, fits the header, and is byte for byte what the root says of it."""
-    for name, problem in metadata.problems(store.place, store.header):
-        yield Problem("different", name, problem, "structure")
+class _Described(Store):
+    """A store by a root document that is not its own."""
+
+    def __init__(self, place: Place, root: Mapping[str, Any]) -> None:
+        self.place, self._attributes = place, root["attributes"]
+        self.header = StoreHeader.model_validate(self._attributes[HEADER])
+        self.seal = Seal.model_validate(self._attributes[SEAL])
+        self.layout = self.header.layout
+        self._shards = ShardReader(place, self.header)
+
+
+def _described(store: Store, root: bytes | None) -> Store:
+    """The store as its sound root, or the copy of it, describes it: a damaged header is no measure of the rest."""
     try:
-        copies = metadata.parse(store.place.read(ROOT)).get("consolidated_metadata", {}).get("metadata", {})
-    except (ValueError, AttributeError):
-        return
-    for name in node_names(store.header):
-        key = f"{name}/zarr.json"
-        try:
-            whole = name not in copies or store.place.read(key) == document(copies[name])
-        except FileNotFoundError:
-            continue  # named above
-        if not whole:
-            yield Problem("damaged", key, "its bytes are not those of the root's copy", "structure")
+        found = store if root is None else _Described(store.place, metadata.parse(root))
+    except (KeyError, ValidationError):
+        return store
+    return store if metadata.header_problems(found.header) else found
+
+
+def _metadata(store: Store, sound: bytes | None, *, whole: bool) -> Iterator[Problem]:
+    """Every array's own metadata is there, fits the header, and is byte for byte what the root says of it.
+
+    A root that is not whole is named already: instead of what it says, that of its copy is looked at.
+    """
+    names, named = node_names(store.header), set()
+    for name, problem in metadata.problems(store.place, store.header, root=whole):
+        named.add(name)
+        kind = _state(store.place, f"{name}/{ROOT}") if name in names else "different"
+        yield Problem(kind, name, problem, "structure")
+    copies = _copies(sound)
+    for name in names:
+        if name in copies and name not in named and store.place.read(f"{name}/{ROOT}") != document(copies[name]):
+            yield Problem("damaged", name, f"its {ROOT} is not byte for byte what the root says of it", "structure")
+
+
+def _copies(root: bytes | None) -> Mapping[str, Any]:
+    """What a root says of the groups and arrays below it."""
+    try:
+        copies = metadata.parse(root or b"")["consolidated_metadata"]["metadata"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return copies if isinstance(copies, dict) else {}
+
+
+def _state(place: Place, key: str) -> ProblemKind:
+    """Whether a JSON document is missing, damaged, or reads well and is then another one."""
+    try:
+        metadata.parse(place.tail(key, metadata.ARRAY_BYTES))  # a longer one is cut, and does not read
+    except FileNotFoundError:
+        return "missing"
+    except ValueError:
+        return "damaged"
+    return "different"
 
 
 def _table(store: Store) -> Found[Sequence[str]]:
@@ -135,7 +182,7 @@ def _table(store: Store) -> Found[Sequence[str]]:
         try:
             table[name] = list(store._strings(name))
         except StoreError as error:
-            yield Problem("damaged", name, _brief(error), "structure")
+            yield _unread(store, name, error, "structure")
     if len(table) == len(table_names(store.header)) and table_digest(table) != store.header.table:
         yield Problem("different", "ids, labels, devices, places or splits", "not those of the header", "structure")
     ids = table.get("clip", [])
@@ -145,14 +192,14 @@ def _table(store: Store) -> Found[Sequence[str]]:
 def _coordinates(store: Store) -> Iterator[Problem]:
     """Coordinates are those of the header's layout."""
     for axis in store.layout.axes:
-        values, key = axis.coordinates(), store.header.chunk(axis.name)
+        values = axis.coordinates()
         try:
             if isinstance(values[0], str):
                 same = list(store._strings(axis.name, axis.size)) == list(values)
             else:
                 same = store._content(axis.name) == np.array(values, "<f8").tobytes()
         except StoreError as error:
-            yield Problem("damaged" if store.place.exists(key) else "missing", axis.name, _brief(error), "structure")
+            yield _unread(store, axis.name, error, "structure")
             continue
         if not same:
             yield Problem("different", axis.name, "its coordinates are not those of the header's layout", "structure")
@@ -179,11 +226,16 @@ def _record(store: Store, unit: int, clips: int) -> Found[UnitRecord | None]:
     try:
         text = store._record_text(unit)
         record = UnitRecord.model_validate_json(text) if text else None
-    except (StoreError, ValidationError) as error:
-        yield Problem("damaged", where, _brief(error), unit=unit)
+    except StoreError as error:
+        yield _unread(store, where, error, "unit", unit=unit)
+        return None
+    except ValidationError as error:
+        yield Problem("damaged", where, f"it is no record of a unit: {error.errors()[0]['msg']}", unit=unit)
         return None
     if record is None:
-        yield Problem("missing", where, f"there is no file {key}", unit=unit)
+        there = store.place.exists(key)
+        said = "it is empty" if there else f"there is no file {key}"
+        yield Problem("different" if there else "missing", where, said, unit=unit)
         return None
     if (record.unit, len(record.clips)) != (unit, clips):
         found = f"unit {record.unit} of {len(record.clips)} clips"
@@ -246,6 +298,8 @@ def _wrong_values(store: Store, numbers: Array, record: ClipRecord) -> tuple[Pro
         return "missing", "its values are those of a clip that has none"
     if not numbers.any():
         return "different", "its values are all zero, and the ledger has the SHA-256 of others"
+    if not np.isfinite(_values(store, numbers, record)).all():
+        return "different", "its values are not finite"
     return "different", "its values are not those that the ledger has the SHA-256 of"
 
 
@@ -284,10 +338,9 @@ def _seal(store: Store) -> Iterator[Problem]:
     try:
         usable = np.frombuffer(store._content("usable"), bool)
     except StoreError as error:
-        kind: ProblemKind = "damaged" if store.place.exists(store.header.chunk("usable")) else "missing"
-        yield Problem(kind, "usable", _brief(error), "seal")
+        yield _unread(store, "usable", error, "seal")
     try:
-        records, digest = [r for r in store.records() if r is not None], store.digest()
+        records, digest = _ledger(store)
     except (StoreError, ValidationError):
         return
     if len(records) != store.header.clips:
@@ -306,7 +359,28 @@ def _seal(store: Store) -> Iterator[Problem]:
             yield Problem("different", "seal", f"{name}: sealed {sealed}, header and ledger give {found}", "seal")
 
 
+def _ledger(store: Store) -> tuple[list[ClipRecord], str]:
+    """Records of the clips whose units are done, and the digest of header and ledger.
+
+    Records are taken in their canonical form: one that is in another is named as such, and says the same.
+    """
+    records: list[ClipRecord] = []
+    whole = store._header_digest()
+    for unit in range(store.header.units):
+        record = store.unit_record(unit)
+        if record is not None:
+            records += record.clips
+            whole.update(canonical_json(record).encode())
+    return records, whole.hexdigest()
+
+
+def _unread(store: Store, name: str, error: StoreError, part: Part, *, unit: int | None = None) -> Problem:
+    """The problem of an array, or of a record, that the reader refuses; in its words, without the store's."""
+    why = error.what.removeprefix(f"{store.place} cannot be used: ").removesuffix(".")
+    state, _, reason = why.removeprefix(f"{name} ").partition(": ")
+    return Problem("missing" if state == "is missing" else "damaged", name, reason or why, part, unit)
+
+
 def _brief(error: Exception) -> str:
     """The first line of what is said of damaged bytes."""
-    text = error.what if isinstance(error, StoreError) else str(error)
-    return (text.splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]

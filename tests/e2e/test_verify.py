@@ -89,6 +89,16 @@ def test_what_is_wrong_is_a_line_each_and_status_1(store: Path, tmp_path: Path) 
     assert "Whole" not in reply.stdout
 
 
+def test_an_edited_certificate_is_told(store: Path, tmp_path: Path) -> None:
+    text = json.loads((store / "zarr.json").read_text())
+    text["attributes"]["ascfeat_seal"]["certificate"]["comparisons"][0]["relative"] = 0.0
+    (store / "zarr.json").write_text(json.dumps(text, indent=2))
+    reply = ascfeat("verify", store, cwd=tmp_path)
+    assert reply.returncode == 1
+    wrong = [line for line in reply.stdout.splitlines() if line.startswith(("missing", "damaged", "different"))]
+    assert wrong == ["damaged    zarr.json: it does not match its digest"]
+
+
 def test_recordings_that_changed_are_named(store: Path, scenes: Path, tmp_path: Path) -> None:
     said = json.loads((store / "zarr.json").read_text())["attributes"]["ascfeat_seal"]["certificate"]
     here = Path(shutil.copytree(scenes, tmp_path / "scenes"))

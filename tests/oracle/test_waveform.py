@@ -27,7 +27,7 @@ def stored(folder: Path, files: dict[str, np.ndarray], **how: str) -> np.ndarray
     rows = [f"{name}.wav,{'ab'[i % 2]}" for i, name in enumerate(files)]
     (folder / "set" / "list.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
     (outcome,) = extract(folder / "set", [load_recipe("waveform")], folder / "features")
-    return open_store(outcome.path).read(range(len(files)))
+    return open_store(outcome.place).read(range(len(files)))
 
 
 @pytest.mark.parametrize("bits", [16, 24])

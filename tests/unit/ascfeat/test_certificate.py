@@ -28,7 +28,9 @@ def fill(dataset, recipe, features: Path, *, backend="auto", **how):
 
 def written_as(monkeypatch, change) -> None:
     """Let the writer store ``change(values)`` instead of the values: what a wrong backend would do."""
-    monkeypatch.setattr("ascfeat.extract.row", lambda record, values, layout: row(record, change(values), layout))
+    monkeypatch.setattr(
+        "ascfeat.units.row", lambda record, values, header, **how: row(record, change(values), header, **how)
+    )
 
 
 def by_digest(ids) -> list[str]:
@@ -38,7 +40,7 @@ def by_digest(ids) -> list[str]:
 @pytest.mark.parametrize("backend", ["numba", "torch", "nnaudio", "librosa"])
 def test_every_backend_is_within_the_tolerance(dataset, recipe, tmp_path, backend) -> None:
     outcome = fill(dataset, recipe, tmp_path, backend=backend)
-    found = open_store(outcome.path).seal.certificate
+    found = open_store(outcome.place).seal.certificate
     assert found == outcome.certificate
     assert found.holds
     assert found.clips == tuple(by_digest(c.id for c in dataset[1].clips)[:SAMPLE])
@@ -53,8 +55,8 @@ def test_every_backend_is_within_the_tolerance(dataset, recipe, tmp_path, backen
 
 def test_the_numbers_are_those_of_librosa_against_what_lies_on_disk(dataset, recipe, tmp_path, monkeypatch) -> None:
     written_as(monkeypatch, lambda values: values + np.float32(0.001))
-    store = open_store(fill(dataset, recipe, tmp_path).path)
-    whole, (said,) = np.asarray(zarr.open_group(store.path)["features"][:]), store.seal.certificate.comparisons
+    store = open_store(fill(dataset, recipe, tmp_path).place)
+    whole, (said,) = np.asarray(zarr.open_group(store.place.path)["features"][:]), store.seal.certificate.comparisons
     worst = dict.fromkeys(("max", "p99", "mean", "relative", "relative_max"), 0.0)
     for clip in store.seal.certificate.clips:
         x, rate = soundfile.read(dataset[0].root / clip)
@@ -114,7 +116,7 @@ def test_an_interrupted_run_gets_the_certificate_of_a_whole_one(dataset, recipe,
     later = fill(dataset, recipe, tmp_path / "cut", backend="torch", threads=3)
     assert later.computed == 6
     assert canonical_json(later.certificate) == canonical_json(whole.certificate)
-    assert (later.path / "zarr.json").read_bytes() == (whole.path / "zarr.json").read_bytes()
+    assert later.place.read("zarr.json") == whole.place.read("zarr.json")
 
 
 def test_a_recording_that_changed_before_the_seal_is_passed_over(dataset, recipe, tmp_path) -> None:
@@ -147,7 +149,7 @@ def test_what_no_reference_computes_has_no_certificate(dataset, tmp_path) -> Non
     waveform = complete(FeatureRecipe.model_validate({"name": "w", "representation": {"kind": "waveform"}}), "w")
     outcome = fill(dataset, waveform, tmp_path)
     assert outcome.certificate is None
-    assert open_store(outcome.path).seal.certificate is None
+    assert open_store(outcome.place).seal.certificate is None
 
 
 def test_a_related_definition_is_compared_for_information(dataset, recipe, tmp_path, monkeypatch) -> None:

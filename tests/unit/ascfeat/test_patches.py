@@ -56,7 +56,7 @@ def test_as_wide_as_the_clip_is_one_patch() -> None:
 def test_a_store_cuts_as_its_recipe_says(dataset, recipe, tmp_path) -> None:
     tree, manifest = dataset
     cutting = recipe.model_copy(update={"patches": Patches(width=20, hop=10, resize=24)})
-    store = open_store(run(tree, manifest, prepare(tree, manifest, [cutting], tmp_path), device="cpu")[0].path)
+    store = open_store(run(tree, manifest, prepare(tree, manifest, [cutting], tmp_path), device="cpu")[0].place)
     found = store.patches([7, 2])
     assert found.shape == (2, 1, 5, 24, 20)  # 63 frames
     np.testing.assert_array_equal(found, cut(store.read([7, 2]), cutting.patches))
@@ -64,7 +64,7 @@ def test_a_store_cuts_as_its_recipe_says(dataset, recipe, tmp_path) -> None:
 
 def test_a_store_without_patches_says_so(dataset, recipe, tmp_path) -> None:
     tree, manifest = dataset
-    store = open_store(run(tree, manifest, prepare(tree, manifest, [recipe], tmp_path), device="cpu")[0].path)
+    store = open_store(run(tree, manifest, prepare(tree, manifest, [recipe], tmp_path), device="cpu")[0].place)
     with pytest.raises(StoreError, match="its recipe small names none"):
         store.patches([0])
 

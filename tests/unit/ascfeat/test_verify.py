@@ -1,8 +1,11 @@
 """Is everything that can be wrong with a store, or between it and its recordings, found and named?"""
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from ascfeat.extract import run
 from ascfeat.jobs import prepare
 from ascfeat.store import Problem, Store, Writer, open_store, row, verify
 from ascfeat.verify import count_of, recomputed
+from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError, StoreMismatch
 
 EXCLUDED = "audio/09.wav"
@@ -22,14 +26,24 @@ EXCLUDED = "audio/09.wav"
 
 def fill(dataset, recipe, features: Path, **how) -> Path:
     tree, manifest = dataset
-    return run(tree, manifest, prepare(tree, manifest, [recipe], features, device="cpu", **how), device="cpu")[0].path
+    jobs = prepare(tree, manifest, [recipe], features, device="cpu", **how)
+    return run(tree, manifest, jobs, device="cpu")[0].place.path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store is made once, to be copied for each test."""
+    return tmp_path_factory.mktemp("made")
 
 
 @pytest.fixture
-def path(dataset, recipe, tmp_path: Path) -> Path:
+def path(dataset, recipe, made: Path, tmp_path: Path) -> Path:
     """A sealed store of ten clips in units of four; the last clip is excluded."""
     (dataset[0].root / EXCLUDED).write_bytes(b"")
-    return fill(dataset, recipe, tmp_path / "features")
+    whole = made / "set" / "small.zarr"
+    if not whole.exists():
+        fill(dataset, recipe, made)
+    return shutil.copytree(whole, tmp_path / "features" / "set" / "small.zarr")
 
 
 def problems(path: Path) -> list[Problem]:
@@ -62,7 +76,8 @@ def put(array: str, at, value) -> Callable[[Path], None]:
     """Write a value through Zarr, checksums and all, as another program could."""
 
     def corrupt(path: Path) -> None:
-        group(path)[array].with_config({"write_empty_chunks": True})[at] = value
+        held = group(path)[array].with_config({"write_empty_chunks": True})
+        held[at] = value(str(held[at])) if callable(value) else value
 
     return corrupt
 
@@ -87,16 +102,60 @@ def ledger(change: Callable[[dict], object]) -> Callable[[Path], None]:
         record = group(path)["ledger/record"]
         said = json.loads(str(record[1]))
         change(said)
-        record[1] = json.dumps(said)
+        record[1] = canonical_json(said)
 
     return corrupt
 
 
-def seal(change: Callable[[dict], object]) -> Callable[[Path], None]:
-    return rewrite("zarr.json", lambda text: change(text["attributes"]["ascfeat_seal"]))
+def root(change: Callable[[dict], object], *files: str) -> Callable[[Path], None]:
+    """Change the root's attributes and write them with the digest that fits: a forger's root, alone or with its copy.
+
+    The digest is made here as docs/reference/store-format.md says, not by the package.
+    """
+
+    def corrupt(path: Path) -> None:
+        for file in files:
+            text = json.loads((path / file).read_text())
+            change(text["attributes"])
+            del text["attributes"]["ascfeat_sha256"]
+            text["attributes"]["ascfeat_sha256"] = hashlib.sha256(canonical_json(text).encode()).hexdigest()
+            (path / file).write_text(json.dumps(text, indent=2))
+
+    return corrupt
+
+
+def both(*corruptions: Callable[[Path], None]) -> Callable[[Path], None]:
+    return lambda path: [corrupt(path) for corrupt in corruptions]
+
+
+def seal(**said: object) -> Callable[[dict], object]:
+    return lambda attributes: attributes["ascfeat_seal"].update(said)
+
+
+def kinder(attributes: dict) -> None:
+    """A certificate that is better than it was."""
+    attributes["ascfeat_seal"]["certificate"]["comparisons"][0]["relative"] = 0.0
+
+
+def edited(change: Callable[[dict], object], file: str = "zarr.json") -> Callable[[Path], None]:
+    """Change the root's attributes and nothing else, as an editor could."""
+
+    def corrupt(path: Path) -> None:
+        text = json.loads((path / file).read_text())
+        change(text["attributes"])
+        (path / file).write_text(json.dumps(text, indent=2))
+
+    return corrupt
+
+
+def backend(attributes: dict) -> None:
+    """A header that names another backend."""
+    attributes["ascfeat"]["backend"] = "torch-cuda"
 
 
 UNIT_1 = "audio/04.wav … audio/07.wav"
+TABLE = "ids, labels, devices, places or splits"
+UNLIKE, NO_COPY = "it does not match its digest", "it is not a copy of zarr.json"
 CORRUPTIONS = {
     "a flipped bit in a chunk": (flip("features/c/1/0/0/0", 100), ["damaged audio/04.wav"]),
     "a flipped bit in a shard's index": (flip("features/c/1/0/0/0", -10), [f"damaged features of {UNIT_1}"]),
@@ -118,31 +177,55 @@ CORRUPTIONS = {
     "a ledger record gone": (drop("ledger/record/c/1"), ["missing ledger record 1"]),
     "an array's metadata gone": (drop("split_fold1/zarr.json"), ["missing split_fold1: there is no zarr.json"]),
     "an array's metadata torn": (
-        lambda path: (path / "label/zarr.json").write_text("{"), ["damaged label: its zarr.json does not read"],
+        lambda path: (path / "label/zarr.json").write_text("{"), ["damaged label: its zarr.json does not read: Exp"],
     ),
     "another fill value": (
-        rewrite("mean/zarr.json", lambda text: text.update(fill_value=0.0)), ["different mean: its zarr.json is not"],
+        rewrite("mean/zarr.json", lambda text: text.update(fill_value=0.0)), ["different mean: its fill_value is 0.0"],
     ),
     "another shape": (
-        lambda path: [
-            rewrite("label/zarr.json", lambda text: text.update(shape=[9]))(path),
-            rewrite(
-                "zarr.json",
-                lambda text: text["consolidated_metadata"]["metadata"]["label"].update(shape=[9]),
-            )(path),
-        ],
-        ["different label: its shape is [9], the header asks for [10]"],
+        rewrite("label/zarr.json", lambda text: text.update(shape=[9])),
+        ["different label: its shape[0] is 9, the header asks for 10"],
+    ),
+    "another shape, in the root too": (
+        both(
+            rewrite("label/zarr.json", lambda text: text.update(shape=[9])),
+            rewrite("zarr.json", lambda text: text["consolidated_metadata"]["metadata"]["label"].update(shape=[9])),
+        ),
+        [f"damaged zarr.json: {UNLIKE}", "different label: its shape[0] is 9, the header asks for 10"],
+    ),
+    "another shape, in the root only": (
+        rewrite("zarr.json", lambda text: text["consolidated_metadata"]["metadata"]["label"].update(shape=[9])),
+        [f"damaged zarr.json: {UNLIKE}"],
+    ),
+    "another shape, in the root and its digest": (
+        both(
+            rewrite("zarr.json", lambda text: text["consolidated_metadata"]["metadata"]["label"].update(shape=[9])),
+            root(lambda attributes: None, "zarr.json"),
+        ),
+        [f"different ledger/root.json: {NO_COPY}", "different label: its zarr.json is not what the store's root says"],
+    ),
+    "an array's metadata in other bytes": (
+        rewrite("label/zarr.json", lambda text: None),
+        ["damaged label: its zarr.json is not byte for byte what the root says of it"],
+    ),
+    "an array's metadata in other bytes, beside a root in other bytes": (
+        both(rewrite("label/zarr.json", lambda text: None), rewrite("zarr.json", lambda text: None)),
+        [f"damaged zarr.json: {UNLIKE}", "damaged label: its zarr.json is not byte for byte what the root says of it"],
+    ),
+    "an array's metadata too large to be any": (
+        lambda path: os.truncate(path / "label/zarr.json", 1 << 40),
+        ["damaged label: its zarr.json is 1,099,511,627,776 bytes, and no store has more than 262,144 there"],
     ),
     "features without metadata": (drop("features/zarr.json"), ["missing features: there is no zarr.json"]),
     "two clips' values swapped": (swap, ["different audio/00.wav: its values", "different audio/05.wav: its values"]),
     "one value changed": (put("features", (6, 0, 3, 7), 1.0), ["different audio/06.wav: its values are not those"]),
-    "a value not finite": (put("features", (6, 0, 3, 7), np.nan), ["different audio/06.wav: its values are not fini"]),
+    "a value not finite": (put("features", (6, 0, 3, 7), np.nan), ["different audio/06.wav: its values are not finit"]),
     "values of an excluded clip": (put("features", 9, 0.0), [f"different {EXCLUDED}: it holds values"]),
     "a mean altered": (put("mean", (4, 0, 0), 1.0), ["different audio/04.wav: its mean is not that of its values"]),
     "a variance altered": (put("variance", (8, 0, 15), 1e-3), ["different audio/08.wav: its variance is not"]),
     "a mean lost": (put("mean", (4, 0, 0), np.nan), ["different audio/04.wav: its mean is not that of its values"]),
-    "a label changed": (put("label", 2, "tram"), ["different clip table: one of clip, label"]),
-    "a side of a split changed": (put("split_fold1", 0, "test"), ["different clip table: one of clip, label"]),
+    "a label changed": (put("label", 2, "tram"), [f"different {TABLE}: not those of the header"]),
+    "a side of a split changed": (put("split_fold1", 0, "test"), [f"different {TABLE}: not those of the header"]),
     "a frequency changed": (put("frequency", 3, 1.0), ["different frequency: its coordinates are not"]),
     "usable changed": (put("usable", 9, True), ["different usable: it does not name"]),
     "a recording's digest changed": (
@@ -158,17 +241,55 @@ CORRUPTIONS = {
         ledger(lambda said: said.update(unit=2)),
         ["different ledger record 1: it speaks of unit 2 of 4 clips", "different seal: digest"],
     ),
-    "an empty record": (put("ledger/record", 1, ""), ["different ledger record 1: it speaks of nothing"]),
-    "a seal of other values": (seal(lambda said: said.update(digest="0" * 64)), ["different seal: digest: sealed 000"]),
-    "a seal that counts more": (
-        seal(lambda said: said.update(usable=10)), ["different seal: usable clips: sealed 10, header and"],
+    "an empty record": (put("ledger/record", 1, ""), ["different ledger record 1: it is empty"]),
+    "a record in another form": (
+        put("ledger/record", 1, lambda said: json.dumps(json.loads(said), indent=1)),
+        ["different ledger record 1: it is not in its canonical form"],
     ),
-    "a seal that hides an exclusion": (
-        seal(lambda said: said.update(excluded={})), ["different seal: excluded clips: sealed {}"],
+    "a record that is none": (
+        put("ledger/record", 1, '{"unit": 1}'), ["damaged ledger record 1: it is no record of a unit: Field required"],
     ),
-    "a header that names another backend": (
-        rewrite("zarr.json", lambda text: text["attributes"]["ascfeat"].update(backend="torch-cuda")),
-        ["different seal: digest"],
+    "a root in other bytes": (rewrite("zarr.json", lambda text: None), [f"damaged zarr.json: {UNLIKE}"]),
+    "a copy of the root in other bytes": (
+        rewrite("ledger/root.json", lambda text: None), [f"damaged ledger/root.json: {UNLIKE}"],
+    ),
+    "no copy of the root": (drop("ledger/root.json"), ["missing ledger/root.json: there is no such file"]),
+    "a copy of the root too large to be any": (
+        lambda path: os.truncate(path / "ledger/root.json", 1 << 40), ["damaged ledger/root.json: it is 1,099,511,627"],
+    ),
+    "a seal of other values": (edited(seal(digest="0" * 64)), [f"damaged zarr.json: {UNLIKE}"]),
+    "a seal that counts more": (edited(seal(usable=10)), [f"damaged zarr.json: {UNLIKE}"]),
+    "a seal that hides an exclusion": (edited(seal(excluded={})), [f"damaged zarr.json: {UNLIKE}"]),
+    "a certificate edited": (edited(kinder), [f"damaged zarr.json: {UNLIKE}"]),
+    "a header that names another backend": (edited(backend), [f"damaged zarr.json: {UNLIKE}"]),
+    "a header that names another list": (
+        edited(lambda attributes: attributes["ascfeat"].update(table="0" * 64)), [f"damaged zarr.json: {UNLIKE}"],
+    ),
+    "an edited seal over a ledger that is edited too": (
+        both(edited(seal(usable=10)), ledger(lambda said: said["clips"][0].update(source="0" * 64))),
+        [f"damaged zarr.json: {UNLIKE}", "different seal: digest: sealed"],
+    ),
+    "a forged seal of other values": (
+        root(seal(digest="0" * 64), "zarr.json"),
+        [f"different ledger/root.json: {NO_COPY}", "different seal: digest: sealed 000"],
+    ),
+    "a forged seal of other values, and its copy": (
+        root(seal(digest="0" * 64), "zarr.json", "ledger/root.json"), ["different seal: digest: sealed 000"],
+    ),
+    "a forged seal that counts more, and its copy": (
+        root(seal(usable=10), "zarr.json", "ledger/root.json"),
+        ["different seal: usable clips: sealed 10, header and ledger give 9"],
+    ),
+    "a forged seal that hides an exclusion, and its copy": (
+        root(seal(excluded={}), "zarr.json", "ledger/root.json"), ["different seal: excluded clips: sealed {}"],
+    ),
+    "a forged certificate": (root(kinder, "zarr.json"), [f"different ledger/root.json: {NO_COPY}"]),
+    "a forged header that names another backend, and its copy": (
+        root(backend, "zarr.json", "ledger/root.json"), ["different seal: digest"],
+    ),
+    "a root and its copy edited without their digests": (
+        lambda path: [edited(seal(usable=10), file)(path) for file in ("zarr.json", "ledger/root.json")],
+        [f"damaged zarr.json: {UNLIKE}", f"damaged ledger/root.json: {UNLIKE}", "different seal: usable clips"],
     ),
 }  # fmt: skip
 
@@ -207,9 +328,19 @@ def test_several_problems_are_all_named(path: Path) -> None:
     for name in ("a flipped bit in a chunk", "a label changed", "a mean altered", "a seal of other values"):
         CORRUPTIONS[name][0](path)
     found = told(path)
-    assert [line.split(":")[0] for line in found] == ["different clip table", "damaged clip 4", "different seal"], (
-        "clips of a damaged table are named by position, and a clip whose values are gone has no second problem"
-    )
+    assert [line.split(":")[0] for line in found] == [
+        "damaged zarr.json",
+        f"different {TABLE}",
+        "damaged audio/04.wav",
+    ], "a seal is that of the root's copy where the root is damaged, and a clip without values has no second problem"
+
+
+def test_clips_without_names_are_named_by_their_numbers(path: Path) -> None:
+    CORRUPTIONS["a flipped bit in a chunk"][0](path)
+    drop("clip/c/0")(path)
+    with pytest.raises(StoreError, match="clip is missing"):
+        assert open_store(path).ids
+    assert [line.split(":")[0] for line in told(path)] == ["missing clip", "damaged clip 4"]
 
 
 def test_stores_that_are_not_sealed_or_not_there_are_refused(dataset, recipe, path: Path, tmp_path: Path) -> None:
@@ -241,7 +372,9 @@ def test_one_clip_with_another_clips_values_is_named(dataset, recipe, tmp_path, 
     write = Writer.write
 
     def wrong(self, unit, clips) -> None:
-        other = row(clips[0].record, clips[1].values, self.layout)
+        first, second = clips[:2]
+        digest = first.record.model_copy(update={"values": second.record.values})
+        other = replace(second, record=digest)
         write(self, unit, [other, *clips[1:]] if unit == 1 else clips)
 
     monkeypatch.setattr(Writer, "write", wrong)
@@ -257,7 +390,8 @@ def test_one_clip_with_another_clips_values_is_named(dataset, recipe, tmp_path, 
 
 def test_values_off_by_a_thousandth_are_named(dataset, recipe, tmp_path, monkeypatch) -> None:
     by = np.float32(1.001)
-    monkeypatch.setattr("ascfeat.extract.row", lambda record, values, layout: row(record, values * by, layout))
+    off = lambda record, values, header, **how: row(record, values * by, header, **how)  # noqa: E731
+    monkeypatch.setattr("ascfeat.units.row", off)
     found = recomputed(open_store(fill(dataset, recipe, tmp_path)), *dataset, 1.0)
     assert len(found.problems) == 10
 
@@ -308,7 +442,7 @@ def test_shares(share, usable, count) -> None:
 
 
 def test_a_seal_from_before_certificates_still_holds(path: Path, dataset) -> None:
-    seal(lambda said: said.pop("certificate"))(path)
+    root(lambda attributes: attributes["ascfeat_seal"].pop("certificate"), "zarr.json", "ledger/root.json")(path)
     assert Store(path).seal.certificate is None
     assert problems(path) == []
     assert recomputed(open_store(path), *dataset, 1).problems == ()

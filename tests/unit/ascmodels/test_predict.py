@@ -75,14 +75,14 @@ def heard(tmp_path, recipe):
     made = complete(FeatureRecipe.model_validate({"name": "small_mel", "representation": log_mel}), "small_mel")
     (outcome,) = extract(tmp_path / "set", [made], tmp_path / "features", device="cpu")
     small = recipes.override(recipe, ["features=small_mel", "batch_size=4", "epochs=1", "selection.side=last"])
-    train(small, open_store(outcome.path), tmp_path / "run", device="cpu", split="fold1")
+    train(small, open_store(outcome.place), tmp_path / "run", device="cpu", split="fold1")
     return tmp_path
 
 
 def test_a_runs_probabilities_become_tags_that_are_what_predict_says(heard):
 
     (outcome,) = extract(heard / "set", [load_recipe("tags")], heard / "features", device="cpu", tags=heard / "run")
-    store = open_store(outcome.path)
+    store = open_store(outcome.place)
     assert store.layout.axes[0].values == ("high", "low")
     said = predict(heard / "run", [heard / "set" / clip for clip in store.ids], device="cpu")
     expected = [list(one.probabilities.values()) for one in said]

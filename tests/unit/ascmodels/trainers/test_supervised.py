@@ -75,7 +75,7 @@ def train_and_die(store: str, recipe: str, out: str) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, store, recipe):
     code = "import runpy, sys; runpy.run_path(sys.argv[1])['train_and_die'](*sys.argv[2:])"
-    words = [__file__, str(store.path), recipe.model_dump_json(), str(tmp_path / "cut")]
+    words = [__file__, str(store.place), recipe.model_dump_json(), str(tmp_path / "cut")]
     dead = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert dead.returncode == -signal.SIGKILL, dead.stderr
     assert RunFolder(tmp_path / "cut").progress().epoch == 1
