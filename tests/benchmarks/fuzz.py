@@ -110,8 +110,8 @@ def leaves(value: Any) -> list[tuple[Any, Any]]:
 def bent(value: Any, operations: list[tuple[int, str, Any]]) -> Any:
     """A JSON value after some operations on places in it."""
     value = copy.deepcopy(value)
-    for at, how, what in operations:
-        places = leaves(value)
+    for at, how, drawn in operations:
+        places, what = leaves(value), copy.deepcopy(drawn)  # what is put in may be bent next
         if not places:
             return what
         box, key = places[at % len(places)]
