@@ -9,7 +9,7 @@ import stat
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
+from ascfeat.store.beneath import Beneath
 from ascschemas.problems import AscError, StoreError
 
 Bytes = npt.NDArray[np.uint8]
@@ -193,26 +194,30 @@ class Folder(Place):
 
     @override
     def read(self, key: str) -> bytes:
-        return self._at(key).read_bytes()
+        with open(self._below.open(key), "rb") as file:  # noqa: PTH123  # a handle, not a path
+            return file.read()
 
     @override
     def tail(self, key: str, count: int) -> bytes:
-        with self._at(key).open("rb", buffering=0) as file:
+        with open(self._below.open(key), "rb", buffering=0) as file:  # noqa: PTH123  # a handle, not a path
             size = os.fstat(file.fileno()).st_size
             return os.pread(file.fileno(), count, max(0, size - count))
 
     @override
     def spans(self, key: str, spans: Sequence[Span], out: Sequence[Bytes]) -> Iterator[None]:
-        handle = os.open(self._at(key), os.O_RDONLY)
+        handle = self._below.open(key)
         try:
             for (start, stop), into in zip(spans, out, strict=True):
-                _fill(handle, start, into[: stop - start], key)
+                with _named(self._at(key)):
+                    _fill(handle, start, into[: stop - start], key)
                 yield
         finally:
             os.close(handle)
 
     @override
     def size(self, key: str) -> int:
+        if key:
+            self._below.refuse(key)
         status = self._at(key).stat()
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(f"{key} in {self} is no file")
@@ -239,7 +244,7 @@ class Folder(Place):
         self._make(path.parent)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         try:
-            with open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
+            with _named(path), open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
                 for piece in pieces:
                     file.write(piece.data if isinstance(piece, np.ndarray) else piece)
                 file.flush()
@@ -256,12 +261,12 @@ class Folder(Place):
         path = self._at(key)
         self._make(path.parent)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
-        with open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), self._mode(path.parent, 0o666))
-            os.fsync(file.fileno())
         try:
+            with _named(path), open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), self._mode(path.parent, 0o666))
+                os.fsync(file.fileno())
             os.link(aside, path)  # fails where the name is taken, which a rename does not
         except FileExistsError:
             return False
@@ -341,10 +346,7 @@ class Folder(Place):
         return Path(tempfile.mkdtemp(prefix=f".{self.name}.", suffix=PARTIAL, dir=self.path.parent))
 
     def _at(self, key: str) -> Path:
-        path = self.path / key
-        if key.startswith("/") or ".." in PurePosixPath(key).parts:
-            raise ValueError(f"{key!r} leaves {self}")
-        return path
+        return Path(self._below.path(key)) if key else self.path
 
     def _make(self, folder: Path) -> None:
         """Make a folder and those above it, each with its group's rights and on the disk."""
@@ -366,6 +368,10 @@ class Folder(Place):
         if shared:
             mode |= all_rights & 0o070
         return mode | (stat.S_ISGID if above & stat.S_ISGID and all_rights & 0o111 else 0)
+
+    @cached_property
+    def _below(self) -> Beneath:
+        return Beneath(self.path)
 
     @cached_property
     def _umask(self) -> int:
@@ -400,9 +406,21 @@ def sync(path: Path) -> None:
     """Bring a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with _named(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file an error is of: those of open files do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _fill(handle: int, start: int, into: Bytes, key: str) -> None:

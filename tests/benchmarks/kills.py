@@ -43,7 +43,7 @@ from ascfeat.pools import Processes
 from ascfeat.recipes import load_recipe
 
 CLIPS = 30
-LIVES = {"extract": 0.5, "refresh": 0.3, "workers": 0.2}
+LIVES = {"extract": 0.5, "refresh": 0.4, "workers": 0.1}
 """Kinds of life, and their shares of the kills."""
 RECIPES = {"packed": "storage: {clips_per_shard: 2, compress: true, precision: 0.05dB}",
            "plain": "storage: {clips_per_shard: 2}"}  # fmt: skip
@@ -372,10 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", help="where to make everything; one for temporary files where absent")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    os.environ["ASC_KILLS"] = str(os.getpid())
     wrong, scratch = 0, tempfile.TemporaryDirectory(prefix="asc-kills-", dir=given.folder)
     with scratch as folder, home_of(given.place, Path(folder)) as home:
-        os.environ["ASC_CACHE"] = f"{folder}/cache"
+        os.environ.update({"ASC_CACHE": f"{folder}/cache", "ASC_KILLS": str(os.getpid())})
         bench = Bench(Path(folder), home)
         make_datasets(bench.root)
         seconds = bench.make_whole()
