@@ -24,7 +24,7 @@ CHUNK_OVERHEAD = 4 + 16
 """Bytes that a chunk costs beyond its values: its checksum, and its entry in the shard's index."""
 LEDGER_BYTES = 450
 """Bytes that a clip's ledger record, coordinates and strings take, about."""
-METADATA_BYTES = 30_000
+METADATA_BYTES = 52_000
 """Bytes that the arrays' metadata takes, once each and once consolidated."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -170,7 +170,7 @@ def texts_of(data: bytes, count: int) -> list[str]:
 
 def checksum(data: Piece) -> bytes:
     """crc32c of some bytes, as it stands behind them."""
-    return crc32c(data).to_bytes(CHECKSUM, "little")  # other threads go on meanwhile
+    return crc32c(cast(bytes, data)).to_bytes(CHECKSUM, "little")  # other threads go on meanwhile
 
 
 def matches(data: Piece) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from ascfeat.patches import cut
-from ascfeat.store import chunks
+from ascfeat.store import chunks, metadata
 from ascfeat.store.chunks import Damaged
 from ascfeat.store.places import Place, open_place
 from ascfeat.store.shards import ShardReader
@@ -36,8 +36,6 @@ HEADER, SEAL, CHECK = "ascfeat", "ascfeat_seal", "ascfeat_sha256"
 ROOT, SPARE = "zarr.json", "ledger/root.json"
 """The root's metadata, and the copy that it is restored from when it is damaged."""
 LEDGER = "ledger/record"
-LARGEST_ROOT = 64 << 20
-"""Bytes of a root document beyond which it is none of ours; two million clips take a few hundred kilobytes."""
 STRINGS_PER_CHUNK = 1 << 16
 """Clips in one chunk of a label array."""
 
@@ -69,6 +67,7 @@ class Store:
             self.seal = None if seal is None else Seal.model_validate(seal)
         except ValidationError as error:
             raise damaged(self.place, f"its description does not hold: {_first(error)}") from error
+        metadata.check_header(self.place, self.header)
         self.layout = self.header.layout
         self._shards = ShardReader(self.place, self.header)
 
@@ -262,7 +261,16 @@ class Store:
     def unit_record(self, unit: int) -> UnitRecord | None:
         """The ledger's record of a unit, or None while it is not done."""
         text = self._record_text(unit)
-        return UnitRecord.model_validate_json(text) if text else None
+        if not text:
+            return None
+        try:
+            record = UnitRecord.model_validate_json(text)
+        except ValidationError as error:
+            raise damaged(self.place, f"ledger record {unit} does not hold: {_first(error)}") from error
+        if (record.unit, len(record.clips)) != (unit, len(range(*unit_rows(self.header, unit)))):
+            why = f"ledger record {unit} speaks of unit {record.unit} of {len(record.clips)} clips"
+            raise damaged(self.place, why)
+        return record
 
     def written(self, clip: int) -> float:
         """When the unit of a clip was recorded, in seconds since the epoch; by the file system, not by the store."""
@@ -276,7 +284,7 @@ class Store:
         whole = self._header_digest()
         for unit in range(self.header.units):
             whole.update(self._record_text(unit).encode())
-        return whole.hexdigest()
+        return str(whole.hexdigest())
 
     def excluded(self) -> dict[str, ClipRecord]:
         """The clips that hold no values, by id, with their reasons."""
@@ -306,7 +314,7 @@ class Store:
     def _record_text(self, unit: int) -> str:
         key = self.header.chunk(LEDGER, unit)
         try:
-            return chunks.text_of(self.place.read(key))
+            return chunks.text_of(metadata.read_chunk(self.place, self.header, key))
         except FileNotFoundError:
             return ""
         except Damaged as error:
@@ -319,9 +327,10 @@ class Store:
         shape = (self.header.clips_per_unit, *self.layout.band_shape)
         whole = np.empty((self.header.units * shape[0], *shape[1:]))
         for unit in range(self.header.units):
-            block = np.frombuffer(self._content(name, unit), "<f8")
-            if block.size != np.prod(shape):
-                raise damaged(self.place, f"{self.header.chunk(name, unit)} holds {block.size} numbers")
+            data = self._content(name, unit)
+            if len(data) != 8 * math.prod(shape):
+                raise damaged(self.place, f"{self.header.chunk(name, unit)} holds {len(data)} bytes")
+            block = np.frombuffer(data, "<f8")
             whole[unit * shape[0] : (unit + 1) * shape[0]] = block.reshape(shape)
         return whole[: self.header.clips]
 
@@ -339,7 +348,7 @@ class Store:
         size = min(whole, STRINGS_PER_CHUNK)
         for part in range(-(-whole // size)):
             try:
-                texts = chunks.texts_of(self.place.read(f"{name}/c/{part}"), size)
+                texts = chunks.texts_of(metadata.read_chunk(self.place, self.header, f"{name}/c/{part}"), size)
             except FileNotFoundError:
                 raise damaged(self.place, f"{name} is missing: there is no file {name}/c/{part}") from None
             except Damaged as error:
@@ -350,7 +359,7 @@ class Store:
         """What a chunk of a small array holds, checked."""
         key = self.header.chunk(name, unit)
         try:
-            return chunks.content(self.place.read(key))
+            return chunks.content(metadata.read_chunk(self.place, self.header, key))
         except FileNotFoundError:
             raise damaged(self.place, f"{name} is missing: there is no file {key}") from None
         except Damaged as error:
@@ -401,17 +410,13 @@ def table_names(header: StoreHeader) -> list[str]:
 def root_of(place: Place) -> dict[str, Any]:
     """The root's document, with its attributes; a StoreError says why there is none."""
     try:
-        if place.size(ROOT) > LARGEST_ROOT:
-            raise damaged(place, f"its zarr.json is larger than {LARGEST_ROOT >> 20} MiB")
-        root = json.loads(place.read(ROOT))
+        root = metadata.read_root(place)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"There is no feature store at {place}.",
             todo="Make it with `ascfeat extract`, or list what there is with `ascfeat ls`.",
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise damaged(place, f"its zarr.json does not open: {error}") from error
-    if not isinstance(root, dict) or not isinstance(root.get("attributes"), dict):
+    if not isinstance(root.get("attributes"), dict):
         raise damaged(place, "its zarr.json is not that of a feature store")
     return root
 

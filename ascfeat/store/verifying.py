@@ -252,13 +252,13 @@ def _shard(store: Store, unit: int, names: Sequence[str]) -> Found[list[Array | 
     nothing: list[Array | None] = [None] * len(rows)
     where = f"features of {names[rows[0]]} … {names[rows[-1]]}"
     try:
-        data = store.place.read(key)
+        data = metadata.read_chunk(store.place, store.header, key)
         index = chunks.index_of(data[-chunks.index_size(store.header.clips_per_unit) :], store.header.clips_per_unit)
     except FileNotFoundError:
         yield Problem("missing", where, f"there is no file {key}", unit=unit)
         return nothing
-    except Damaged as error:
-        yield Problem("damaged", where, f"{key}: {error}", unit=unit)
+    except (Damaged, StoreError) as error:
+        yield Problem("damaged", where, f"{key}: {_brief(error)}", unit=unit)
         return nothing
     out = np.empty((len(rows), *store.layout.shape), store.header.encoding.dtype)
     failed = store._shards.unpacked(data, index, out)
@@ -277,12 +277,12 @@ def _block(store: Store, name: str, unit: int, names: Sequence[str]) -> Found[Se
     where = f"{name} of {names[rows[0]]} … {names[rows[-1]]}"
     shape = (store.header.clips_per_unit, *store.layout.band_shape)
     try:
-        block = np.frombuffer(chunks.content(store.place.read(key)), "<f8").reshape(shape)
+        block = np.frombuffer(chunks.content(metadata.read_chunk(store.place, store.header, key)), "<f8").reshape(shape)
     except FileNotFoundError:
         yield Problem("missing", where, f"there is no file {key}", unit=unit)
         return [None] * len(rows)
-    except ValueError as error:
-        yield Problem("damaged", where, f"{key}: {error}", unit=unit)
+    except (ValueError, StoreError) as error:
+        yield Problem("damaged", where, f"{key}: {_brief(error)}", unit=unit)
         return [None] * len(rows)
     return list(block[: len(rows)])
 

@@ -77,7 +77,11 @@ class View:
         shape = self.store.layout.shape
         seal = self.store.seal
         name = f"ascfeat-{seal.digest if seal else id(self.store)}-{hash(self.clips.tobytes()):x}"
-        return from_array(_Sliced(self), chunks=(sizes, *((n,) for n in shape)), name=name, asarray=False)
+        chunks = (sizes, *((n,) for n in shape))
+        lazy: dask.array.Array = from_array(  # type: ignore[no-untyped-call]
+            _Sliced(self), chunks=chunks, name=name, asarray=False
+        )
+        return lazy
 
     def xarray(self) -> xarray.Dataset:
         """The values and all that the store knows of the clips, named: ``features``, ``mean``, ``variance``.
