@@ -163,9 +163,9 @@ def recompute(
             return Recomputed(clip, problem=_problem(clip, error))
         except StoreError as error:
             return Recomputed(clip, problem=Problem("damaged", clip, error.what))
-        return Recomputed(clip, tuple(apart(stored, e) for e in expected))
+        return Recomputed(clip, tuple(apart(stored, e, rounding=allowed) for e in expected))
 
-    found = []
+    allowed, found = rounding(store.header), []
     with warnings.catch_warnings():  # librosa warns of clips shorter than its window, which it computes well
         warnings.simplefilter("ignore")
         for done, clip in enumerate(ordered(one, positions, threads=threads), start=1):
@@ -174,8 +174,14 @@ def recompute(
     return found
 
 
-def apart(stored: Values, expected: Values) -> Apart:
-    """How far two arrays of one clip's features lie apart."""
+def rounding(header: StoreHeader) -> float:
+    """How far a store's precision may move a value, in the features' unit; 0 where it keeps them exactly."""
+    log, off = header.layout.log, header.encoding.tolerance
+    return off / log.decibels if log is not None and off is not None else 0.0
+
+
+def apart(stored: Values, expected: Values, *, rounding: float = 0.0) -> Apart:
+    """How far two arrays of one clip's features lie apart; ``relative`` leaves out what the store's precision rounds."""
     x, y = stored.astype(np.float64), expected.astype(np.float64)
     difference = np.abs(x - y)
     rms, p99, largest = np.sqrt(np.mean(y**2)), np.quantile(difference, 0.99), difference.max()
@@ -183,7 +189,7 @@ def apart(stored: Values, expected: Values) -> Apart:
         max=float(largest),
         p99=float(p99),
         mean=float(difference.mean()),
-        relative=float(p99 / max(rms, SILENT)),
+        relative=float(max(p99 - rounding, 0.0) / max(rms, SILENT)),
         relative_max=float(largest / np.abs(y).max() if rms else largest),
         correlation=_correlation(x, y, float(rms)),
     )

@@ -26,7 +26,8 @@ class Comparison(Frozen):
     mean: Magnitude
     """Mean absolute difference, of the clip where it is largest."""
     relative: Magnitude
-    """``p99`` over the root mean square of the clip's recomputed values, of the clip where it is largest."""
+    """``p99``, less what the store's precision may round, over the root mean square of the clip's recomputed values,
+    of the clip where it is largest."""
     relative_max: Magnitude
     """``max`` over the largest recomputed magnitude of its clip, of the clip where it is largest."""
     correlation: Annotated[float, Field(ge=-1, le=1)] | None
