@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from ascfeat.store.metadata import header_problems
 from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import CHECK, HEADER, ROOT, SPARE, STRINGS_PER_CHUNK
 from ascfeat.store.table import clip_table
@@ -37,6 +38,10 @@ def create(place: Place | Path | str, header: StoreHeader, manifest: Manifest) -
         When the place cannot be written, or something is there already.
     """
     place = open_place(place)
+    if problems := header_problems(header):
+        raise StoreError(
+            f"No store can be created at {place}: {'; '.join(problems)}.", todo="Store fewer values a clip."
+        )
     try:
         with _aside(place) as folder:
             build(folder, header, manifest)

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from ascfeat.store import chunks, metadata
+from ascfeat.store.beneath import strangers
 from ascfeat.store.chunks import Damaged
 from ascfeat.store.creating import document, root_digest
 from ascfeat.store.encoding import decode, number_digest
-from ascfeat.store.places import Place
+from ascfeat.store.places import Folder, Place
 from ascfeat.store.reading import CHECK, HEADER, LEDGER, ROOT, SEAL, SPARE, Store, table_names, unit_rows
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import table_digest
@@ -86,6 +87,10 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
     progress : callable
         Given the number of clips that are done.
     """
+    found = list(_strangers(store.place))
+    yield from found
+    if found:  # nothing is read through them, and what is behind them cannot be told
+        return
     wrong = list(root_problems(store.place))
     yield from wrong
     sound = sound_root(store.place)
@@ -98,6 +103,12 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
         yield from problems
         progress(unit_rows(store.header, unit)[1])
     yield from _seal(store)
+
+
+def _strangers(place: Place) -> Iterator[Problem]:
+    """What a store of files and folders may not hold."""
+    for key, what in strangers(place.path) if isinstance(place, Folder) else ():
+        yield Problem("different", key, f"it is {what}, and a store holds files and folders only", "structure")
 
 
 def _root(place: Place, key: str) -> tuple[bytes, Problem | None]:

@@ -135,6 +135,9 @@ def test_a_linked_folder_inside_a_store(path: Path, tmp_path: Path) -> None:
     (path / "features").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="features/c/0/0/0/0 leads through a link"):
         open_store(path).read([0])
+    assert [(p.where, p.detail) for p in verify(open_store(path))] == [
+        ("features", "it is a link, and a store holds files and folders only")
+    ]
 
 
 def test_a_store_that_is_reached_by_a_link(path: Path, tmp_path: Path) -> None:
