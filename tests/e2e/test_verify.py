@@ -91,7 +91,7 @@ def test_what_is_wrong_is_a_line_each_and_status_1(store: Path, tmp_path: Path) 
 
 def test_an_edited_certificate_is_told(store: Path, tmp_path: Path) -> None:
     text = json.loads((store / "zarr.json").read_text())
-    text["attributes"]["ascfeat_seal"]["certificate"]["comparisons"][0]["relative"] = 0.0
+    text["attributes"]["ascfeat_seal"]["certificate"]["comparisons"][0]["correlation"] = 0.5
     (store / "zarr.json").write_text(json.dumps(text, indent=2))
     reply = ascfeat("verify", store, cwd=tmp_path)
     assert reply.returncode == 1
