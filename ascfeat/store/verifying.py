@@ -269,7 +269,7 @@ def _shard(store: Store, unit: int, names: Sequence[str]) -> Found[list[Array | 
         yield Problem("missing", where, f"there is no file {key}", unit=unit)
         return nothing
     except (Damaged, StoreError) as error:
-        yield Problem("damaged", where, f"{key}: {_brief(error)}", unit=unit)
+        yield Problem("damaged", where, _why(store, key, error), unit=unit)
         return nothing
     out = np.empty((len(rows), *store.layout.shape), store.header.encoding.dtype)
     failed = store._shards.unpacked(data, index, out)
@@ -293,7 +293,7 @@ def _block(store: Store, name: str, unit: int, names: Sequence[str]) -> Found[Se
         yield Problem("missing", where, f"there is no file {key}", unit=unit)
         return [None] * len(rows)
     except (ValueError, StoreError) as error:
-        yield Problem("damaged", where, f"{key}: {_brief(error)}", unit=unit)
+        yield Problem("damaged", where, _why(store, key, error), unit=unit)
         return [None] * len(rows)
     return list(block[: len(rows)])
 
@@ -387,9 +387,16 @@ def _ledger(store: Store) -> tuple[list[ClipRecord], str]:
 
 def _unread(store: Store, name: str, error: StoreError, part: Part, *, unit: int | None = None) -> Problem:
     """The problem of an array, or of a record, that the reader refuses; in its words, without the store's."""
-    why = error.what.removeprefix(f"{store.place} cannot be used: ").removesuffix(".")
+    why = _why(store, name, error)
     state, _, reason = why.removeprefix(f"{name} ").partition(": ")
     return Problem("missing" if state == "is missing" else "damaged", name, reason or why, part, unit)
+
+
+def _why(store: Store, name: str, error: Exception) -> str:
+    """What is wrong with a file: the reader's words, without the store's; or what is said of its bytes."""
+    if isinstance(error, StoreError):
+        return error.what.removeprefix(f"{store.place} cannot be used: ").removesuffix(".")
+    return f"{name}: {error}"
 
 
 def _brief(error: Exception) -> str:

@@ -94,7 +94,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
     (tmp_path / "torn.zarr").mkdir()
     (tmp_path / "torn.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "gro')
-    with pytest.raises(StoreError, match=r"its zarr\.json does not open"):
+    with pytest.raises(StoreError, match=r"zarr\.json does not read: Unterminated"):
         open_store(tmp_path / "torn.zarr")
 
 

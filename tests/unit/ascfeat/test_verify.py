@@ -166,6 +166,14 @@ CORRUPTIONS = {
         lambda path: (path / "features/c/1/0/0/0").write_bytes((path / "features/c/1/0/0/0").read_bytes()[:3000]),
         [f"damaged features of {UNIT_1}"],
     ),
+    "a shard too large to be any": (
+        lambda path: os.truncate(path / "features/c/1/0/0/0", 1 << 40),
+        [f"damaged features of {UNIT_1}: features/c/1/0/0/0 is larger than"],
+    ),
+    "means too large to be any": (
+        lambda path: os.truncate(path / "mean/c/1/0/0", 1 << 40),
+        [f"damaged mean of {UNIT_1}: mean/c/1/0/0 is larger than"],
+    ),
     "a shard gone": (
         drop("features/c/1/0/0/0"), [f"missing features of {UNIT_1}: there is no file features/c/1/0/0/0"],
     ),
@@ -239,7 +247,7 @@ CORRUPTIONS = {
     ),
     "a record of another unit": (
         ledger(lambda said: said.update(unit=2)),
-        ["different ledger record 1: it speaks of unit 2 of 4 clips", "different seal: digest"],
+        ["different ledger record 1: it speaks of unit 2 of 4 clips, not of unit 1 of 4 clips"],
     ),
     "an empty record": (put("ledger/record", 1, ""), ["different ledger record 1: it is empty"]),
     "a record in another form": (
