@@ -74,15 +74,14 @@ def verify(store: str, recompute: Share | None, dataset: Path | None, threads: i
 
 def _beyond_opening(place: Place) -> bool:
     """Whether there is a store, and its description is too damaged to open it."""
-    from ascfeat.store import Store
+    from ascfeat.store import Store, root_problems
 
     if not place.exists("zarr.json"):
         return place.exists("ledger/root.json")
     try:
-        Store(place)
+        return Store(place).seal is None and any(p.where == "zarr.json" for p in root_problems(place))
     except StoreError:
         return True
-    return False
 
 
 def _recompute(store: Store, dataset: Path, wanted: Share, threads: int) -> int:
