@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ascfeat.store import Writer
+
 pytestmark = pytest.mark.slow
 RECIPE = """
 name: small
@@ -112,10 +114,8 @@ def test_recordings_that_changed_are_named(store: Path, scenes: Path, tmp_path: 
 
 def test_wrong_words_are_answered(made: Path, store: Path, scenes: Path, tmp_path: Path) -> None:
     elsewhere = without_one_clip(scenes, tmp_path / "elsewhere")
-    unfinished = json.loads((store / "zarr.json").read_text())
-    del unfinished["attributes"]["ascfeat_seal"]
-    cut = Path(shutil.copytree(store, tmp_path / "cut.zarr"))
-    (cut / "zarr.json").write_text(json.dumps(unfinished))
+    open_again = Path(shutil.copytree(store, tmp_path / "open.zarr"))
+    Writer(open_again).unseal()
     answers = {
         ("verify", store, "--recompute", "1%"): "go together",
         ("verify", store, "--dataset", scenes): "go together",
@@ -124,10 +124,20 @@ def test_wrong_words_are_answered(made: Path, store: Path, scenes: Path, tmp_pat
         ("verify", store, "--recompute", "1", "--dataset", tmp_path / "none"): "There is no dataset folder",
         ("verify", store, "--recompute", "1", "--dataset", elsewhere): "is not the dataset that",
         ("verify", tmp_path / "none.zarr"): "There is no feature store",
-        ("verify", cut): "is not finished: 4 of 4 units are done, and it is not sealed",
+        ("verify", open_again): "is not finished: 4 of 4 units are done, and it is not sealed",
     }
     for words, answer in answers.items():
         reply = ascfeat(*words, cwd=tmp_path)
         assert reply.returncode == 2, words
         assert answer in reply.stderr, (words, reply.stderr)
         assert "Traceback" not in reply.stderr
+
+
+def test_a_seal_that_was_cut_out_is_damage(store: Path, tmp_path: Path) -> None:
+    cut = Path(shutil.copytree(store, tmp_path / "cut.zarr"))
+    root = json.loads((cut / "zarr.json").read_text())
+    del root["attributes"]["ascfeat_seal"]
+    (cut / "zarr.json").write_text(json.dumps(root))
+    reply = ascfeat("verify", cut, cwd=tmp_path)
+    assert reply.returncode == 1
+    assert "damaged    zarr.json: it does not match its digest" in reply.stdout
