@@ -181,7 +181,7 @@ def rounding(header: StoreHeader) -> float:
 
 
 def apart(stored: Values, expected: Values, *, rounding: float = 0.0) -> Apart:
-    """How far two arrays of one clip's features lie apart; ``relative`` leaves out what the store's precision rounds."""
+    """How far two arrays of one clip's features lie apart; ``relative`` leaves out what the precision rounds."""
     x, y = stored.astype(np.float64), expected.astype(np.float64)
     difference = np.abs(x - y)
     rms, p99, largest = np.sqrt(np.mean(y**2)), np.quantile(difference, 0.99), difference.max()

@@ -31,7 +31,7 @@ from ascfeat.units import said
 from ascfeat.work import OneClip, target
 from ascschemas.certificate import Certificate
 from ascschemas.dataset import Manifest
-from ascschemas.problems import AudioError, SpaceError
+from ascschemas.problems import AudioError, SpaceError, StoreError
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.store import ClipRecord, StoreHeader
 
@@ -143,7 +143,7 @@ def run(
                     clip_by_clip(tree, ids, courses, device=at, threads=threads or cpu_count() or 1, progress=progress)
                 else:
                     unit_by_unit(tree, ids, courses, workers, device=at, progress=progress, say=say)
-            done = {c.writer.place: _finish(c, tree, at) for c in courses}
+            done = _finished(courses, tree, at)
     return [done.get(j.place) or Outcome(j.place, j.header, 0, Store(j.place).excluded(), 0.0) for j in jobs]
 
 
@@ -211,10 +211,23 @@ def features_from(header: StoreHeader, *, device: str = "cpu") -> Callable[[Valu
     return lambda waveform, sample_rate: made.features(Recording(waveform, sample_rate), "the waveform")
 
 
+def _finished(courses: Sequence[Course], tree: Tree, device: str) -> dict[Place, Outcome]:
+    """Seal every store that can be sealed; what keeps one from it is raised when all others are."""
+    done, refused = {}, []
+    for course in courses:
+        try:
+            done[course.writer.place] = _finish(course, tree, device)
+        except StoreError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+    return done
+
+
 def _finish(course: Course, tree: Tree, device: str) -> Outcome:
     writer = course.writer
     seal = writer.seal or writer.finish(lambda store: certify(store, tree, device=device))
-    settle(writer.place)  # of the states that it was made from
+    settle(writer.place, still_ours=course.still_ours)  # of the states that it was made from
     spent = time.perf_counter() - course.start
     taken = min(course.taken, course.computed)
     computed, excluded = course.computed - taken, writer.excluded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from ascfeat.plan import keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
 from ascfeat.store.places import Folder, Place, open_place
-from ascfeat.store.reading import ROOT
+from ascfeat.store.reading import ROOT, Rewritten
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
@@ -25,6 +26,9 @@ from ascschemas.store import ClipRecord, StoreHeader
 
 Reading = Callable[[int, int], None]
 """Told how many recordings have been read to compare them, of how many."""
+
+LOOK_AGAIN_SECONDS = 0.2
+"""Until a store is looked at again that was written anew while it was looked at."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def ready(
     todo = now()
     if todo.anew:
         still_ours()
-        set_aside(job.place)
+        set_aside(job.place, still_ours=still_ours)
         todo = now()
     if not job.place.exists(ROOT):
         still_ours()
@@ -270,7 +274,11 @@ def _is_same(found: StoreHeader, header: StoreHeader) -> bool:
 
 
 def _against(look: _Look, place: Place, header: StoreHeader, libraries: Sequence[Place]) -> Job:
-    return replace(_compared(look, place, header, libraries), planned=header)
+    while True:
+        try:
+            return replace(_compared(look, place, header, libraries), planned=header)
+        except Rewritten:  # by another writer, while it was looked at: what there is to do is found out anew
+            time.sleep(LOOK_AGAIN_SECONDS)
 
 
 def _compared(look: _Look, place: Place, header: StoreHeader, libraries: Sequence[Place]) -> Job:

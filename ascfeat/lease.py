@@ -43,12 +43,13 @@ class Lease:
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """The lease that an object holds; one that does not read has ended."""
+        """The lease that an object holds; one that does not read lives as long as others do: it may be a newer kind."""
         try:
             said: dict[str, Any] = json.loads(data)
-            return cls(Holder.model_validate(said["holder"]), float(said["seconds"]), int(said["beat"]))
-        except (KeyError, TypeError, ValueError):
-            return cls(Holder(), 0.0)
+            known = {k: v for k, v in said["holder"].items() if k in Holder.model_fields}
+            return cls(Holder.model_validate(known), float(said["seconds"]), int(said["beat"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return cls(Holder(), LEASE_SECONDS)
 
     def data(self) -> bytes:
         """As JSON."""

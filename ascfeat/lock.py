@@ -150,7 +150,9 @@ def _opened(beside: Folder, path: Path) -> TextIO:
     """The lock file, made if need be with its folder's rights: a group that shares stores shares their locks."""
     while True:
         try:
-            return path.open("r+", encoding="utf-8", errors="replace")  # to write: NFS locks no file that is only read
+            # to write: NFS locks no file that is only read; never through a link, which could lead anywhere
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return open(handle, "r+", encoding="utf-8", errors="replace")  # noqa: PTH123
         except FileNotFoundError:
             beside.create(path.name, b"")
 

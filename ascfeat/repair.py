@@ -15,6 +15,7 @@ from ascfeat.jobs import job_for
 from ascfeat.lock import exclusive
 from ascfeat.plan import keeps_samples, plan
 from ascfeat.store import Problem, Store, Writer, build, open_store, root_problems, sound_root, verify
+from ascfeat.store.creating import document
 from ascfeat.store.places import Place
 from ascfeat.store.reading import HEADER, ROOT, SPARE
 from ascschemas.dataset import Manifest
@@ -36,6 +37,8 @@ class Repaired:
     """Units that were computed again."""
     same: bool
     """Whether the store now holds what it held when it was sealed, by its digest."""
+    left: tuple[Problem, ...] = ()
+    """What ``verify`` still finds: what nothing of ours made, a link say, is not ours to remove."""
 
 
 def repair(
@@ -87,10 +90,11 @@ def repair(
             _refuse_without(place, problems)
         if dataset is None or not problems:
             return Repaired(tuple(problems), tuple(restored), (), same=True)
+        _refuse_tags(store, problems)
         _refuse_other(store, *dataset, units=any(p.unit is not None for p in problems), device=device)
         held.check()
         if any(p.part == "structure" for p in problems):
-            restored += _restore_structure(store, dataset[1])
+            restored += _restore_structure(store, dataset[1], _sound(place))
         units = sorted({p.unit for p in problems if p.unit is not None})
         again = any(p.part in ("unit", "seal") for p in problems)
         if again:
@@ -101,7 +105,8 @@ def repair(
         run(*dataset, [job_for(*dataset, place, store.header)], device=device, threads=threads, wait=wait)
     healed = open_store(place)
     same = healed.seal is not None and sealed is not None and healed.seal.digest == sealed.digest
-    return Repaired(tuple(problems), tuple(restored), tuple(units), same=same)
+    left = tuple(verify(healed, threads=threads))
+    return Repaired(tuple(problems), tuple(restored), tuple(units), same=same, left=left)
 
 
 def described(place: Place) -> StoreHeader:
@@ -136,17 +141,29 @@ def _restore_root(place: Place) -> list[str]:
     return wrong
 
 
-def _restore_structure(store: Store, manifest: Manifest) -> list[str]:
-    """Write metadata and coordinates as a new store has them, where they are not so; the keys that were written."""
+def _restore_structure(store: Store, manifest: Manifest, root: bytes) -> list[str]:
+    """Write metadata as the root has them, and coordinates as a new store; the keys that were written."""
     written = []
+    copies = json.loads(root)["consolidated_metadata"]["metadata"]
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder), store.header, manifest)
         for file in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             key, data = file.relative_to(folder).as_posix(), file.read_bytes()
+            if key.removesuffix("/zarr.json") in copies:
+                data = document(copies[key.removesuffix("/zarr.json")])
             if key not in (ROOT, SPARE) and (not store.place.exists(key) or store.place.read(key) != data):
                 store.place.write(key, [data])
                 written.append(key)
     return written
+
+
+def _refuse_tags(store: Store, problems: Iterable[Problem]) -> None:
+    """Refuse before anything is touched: tags are made elsewhere, and no recording gives them again."""
+    if store.header.recipe.representation.kind == "tags" and any(p.unit is not None for p in problems):
+        raise StoreError(
+            f"{store.place} holds tags, which no recording gives again.",
+            todo="Restore it from a copy, or remove it and extract it again with --tags.",
+        )
 
 
 def _refuse_without(place: Place, problems: Iterable[Problem]) -> None:

@@ -133,7 +133,7 @@ def has_leftovers(place: Place) -> bool:
     return any(True for _ in _beside(place))
 
 
-def set_aside(place: Place) -> Place:
+def set_aside(place: Place, *, still_ours: Callable[[], None] = lambda: None) -> Place:
     """Move a store to a hidden place beside it, for the one who holds its lock; it is there whole, or not at all.
 
     A folder is renamed. On an object store it is copied, its root last, and then removed: whatever interrupts that,
@@ -145,17 +145,20 @@ def set_aside(place: Place) -> Place:
         sync(to.path.parent)
         return to
     for key in sorted(place.files(), key=lambda k: (k == ROOT, k)):
+        still_ours()
         to.write(key, [place.read(key)])
+    still_ours()
     place.clear()
     return to
 
 
-def settle(place: Place) -> None:
+def settle(place: Place, *, still_ours: Callable[[], None] = lambda: None) -> None:
     """Remove the older states of a store that is sealed, for the one who holds its lock, the newest first.
 
     Each loses its root first, so that what an interruption leaves of it is no store, and is removed the next time.
     """
     for at in reversed([*_beside(place)]):
+        still_ours()
         at.remove(ROOT)
         if isinstance(at, Folder):
             shutil.rmtree(at.path)

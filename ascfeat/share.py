@@ -12,9 +12,8 @@ from ascfeat.lock import Held, exclusive
 from ascfeat.store import contents, metadata
 from ascfeat.store.chunks import Damaged, text_of
 from ascfeat.store.contents import ROOT, SPARE
-from ascfeat.store.creating import root_digest
 from ascfeat.store.places import Place, open_place
-from ascfeat.store.reading import CHECK, HEADER, Store, open_store, root_of, store_path
+from ascfeat.store.reading import HEADER, Store, open_store, root_of, store_path
 from ascfeat.work import ordered
 from ascschemas.base import canonical_json
 from ascschemas.problems import Difference, StoreError, StoreMismatch
@@ -175,7 +174,7 @@ class _OneFile:
 def _problems(store: Store) -> Iterator[tuple[str, str]]:
     """What is wrong with a store's metadata: the root by its own digest, where it has one, and every array's."""
     root = root_of(store.place)
-    if root["attributes"].get(CHECK, root_digest(root)) != root_digest(root):
+    if root["attributes"].get(metadata.CHECK, metadata.root_digest(root)) != metadata.root_digest(root):
         yield ROOT, "it does not match its digest"
     yield from metadata.problems(store.place, store.header)
 
@@ -185,8 +184,7 @@ def _open_target(task: Transfer, held: Held) -> tuple[str, ...]:
     target, beside = task.target, task.target.parent
     if target.exists(ROOT):
         _refuse_other(task)
-        there = {*target.files()}
-        return tuple(key for key in task.keys if key not in there)
+        return task.keys
     marked = _read(beside, task.mark)
     if marked != task.digest.encode():
         if marked is None and (found := list(target.files())):
@@ -263,10 +261,9 @@ def _publish(task: Transfer, held: Held) -> bool:
         raise StoreError(
             f"{source} has changed while it was copied.", todo="Run the same command again when nobody writes it."
         )
-    spare = _read(source, SPARE)
     held.check()
-    if spare is not None and not target.exists(SPARE):
-        target.write(SPARE, [spare])  # late: a root can be restored from it
+    if _read(target, SPARE) != task.root:
+        target.write(SPARE, [task.root])  # late: a root can be restored from it
     new = not target.exists(ROOT)
     if new:
         held.check()

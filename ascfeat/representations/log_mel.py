@@ -42,9 +42,10 @@ class LogMel(MelBands):
             or the waveform is shorter than the window or the reflected edge.
         """
         refuse("This log-mel", audio, list(self.mel_problems(audio)))
+        neper = (20 if self.spectrum == "magnitude" else 10) / math.log(10)
         return Layout(
             quantity=f"ln(mel {self.spectrum} + {self.floor:g})",
-            log=LogScale(decibels=(20 if self.spectrum == "magnitude" else 10) / math.log(10), lowest=math.log(self.floor)),
+            log=LogScale(decibels=neper, lowest=math.log(self.floor)),
             axes=(
                 channel_axis(self.channels, audio),
                 Axis(name="frequency", size=self.n_mels, unit="Hz", values=self.band_centres(audio)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,11 +14,10 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ascfeat.store.metadata import header_problems
+from ascfeat.store.metadata import CHECK, header_problems, root_digest
 from ascfeat.store.places import Folder, Place, open_place
-from ascfeat.store.reading import CHECK, HEADER, ROOT, SPARE, STRINGS_PER_CHUNK
+from ascfeat.store.reading import HEADER, ROOT, SPARE, STRINGS_PER_CHUNK
 from ascfeat.store.table import clip_table
-from ascschemas.base import canonical_json
 from ascschemas.dataset import Manifest
 from ascschemas.layout import Axis
 from ascschemas.problems import StoreError
@@ -90,12 +88,6 @@ def root_document(attributes: Mapping[str, Any], metadata: Mapping[str, Any] | N
     held["node_type"] = "group"
     held["attributes"][CHECK] = root_digest(held)
     return document(held)
-
-
-def root_digest(root: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of a root document without this digest."""
-    attributes = {k: v for k, v in root["attributes"].items() if k != CHECK}
-    return hashlib.sha256(canonical_json({**root, "attributes": attributes}).encode()).hexdigest()
 
 
 def document(value: Any) -> bytes:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ascfeat.store.chunks import Damaged
 from ascfeat.store.places import Folder, Place
 from ascfeat.store.table import PROPERTIES
+from ascschemas.base import canonical_json
 from ascschemas.layout import Axis
 from ascschemas.problems import Difference, StoreError, differences
 from ascschemas.store import Encoding, StoreHeader
 
+CHECK: Final = "ascfeat_sha256"
+"""The root's attribute that holds the digest of the root's document."""
 ROOT: Final = "zarr.json"
 """The root's metadata; an array's have the same name in its folder."""
 ROOT_BYTES: Final = 4 << 20
@@ -68,6 +74,12 @@ def read_root(place: Place) -> dict[str, Any]:
         When it is no JSON that a store can have.
     """
     return _read(place, ROOT, ROOT_BYTES)
+
+
+def root_digest(root: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of a root's document without this digest, which stands in it as ``CHECK``."""
+    attributes = {k: v for k, v in root["attributes"].items() if k != CHECK}
+    return hashlib.sha256(canonical_json({**root, "attributes": attributes}).encode()).hexdigest()
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -224,14 +236,21 @@ def read_chunk(place: Place, header: StoreHeader, key: str) -> bytes:
         When there is none.
     StoreError
         When it is larger.
+    Damaged
+        When the disk does not give it back.
     """
     most = most_bytes(header, key.partition("/c/")[0])
-    if isinstance(place, Folder):
-        size = place.size(key)
-        data = place.read(key) if size <= most else b""
-    else:  # one request tells both
-        data = place.tail(key, most + 1)
-        size = len(data)
+    try:
+        if isinstance(place, Folder):
+            size = place.size(key)
+            data = place.read(key) if size <= most else b""
+        else:  # one request tells both
+            data = place.tail(key, most + 1)
+            size = len(data)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise Damaged("the disk does not give it back") from error
     if size > most:
         raise _refusal(place, f"{key} is larger than the {most:,} bytes that it can have")
     return data

@@ -131,6 +131,12 @@ class Objects:
             raise
         return said["size"], said["last_modified"].timestamp()
 
+    def version(self, key: str) -> str:
+        """What tells an object from another that is put in its place."""
+        with self._asking(key):
+            said = _obs().head(self._store, key)
+        return f"{said['e_tag']} {said['size']} {said['last_modified'].timestamp()}"
+
     def listed(self, prefix: str) -> list[Listed]:
         """Every object below a prefix, in no order."""
         with self._asking(prefix, "listed"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +21,36 @@ from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import PROPERTIES, table_digest
 from ascfeat.store.views import View, Wanted, select
 from ascschemas.base import canonical_json
-from ascschemas.problems import StoreError, nearest
+from ascschemas.problems import Difference, StoreError, nearest
 from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
 
 if TYPE_CHECKING:
     import dask.array
     import xarray
 
+T = TypeVar("T")
 Values = npt.NDArray[np.float32]
 Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
-HEADER, SEAL, CHECK = "ascfeat", "ascfeat_seal", "ascfeat_sha256"
+HEADER, SEAL = "ascfeat", "ascfeat_seal"
 """Attributes of the root group."""
 ROOT, SPARE = "zarr.json", "ledger/root.json"
 """The root's metadata, and the copy that it is restored from when it is damaged."""
 LEDGER = "ledger/record"
 STRINGS_PER_CHUNK = 1 << 16
 """Clips in one chunk of a label array."""
+
+
+class Rewritten(StoreError):
+    """A sealed store that was written anew since it was opened: its clips, their order and their values may differ."""
+
+    def __init__(self, place: Place, opened: Seal, found: Seal | None) -> None:
+        now = found.digest if found else "not sealed"
+        super().__init__(
+            f"{place} was written anew since it was opened.",
+            differences=[Difference(field="digest", expected=opened.digest, found=now)],
+            todo="Open it again: its clips and their values may be others.",
+        )
 
 
 class Store:
@@ -60,6 +73,7 @@ class Store:
 
     def __init__(self, place: Place | Path | str) -> None:
         self.place = open_place(place)
+        self._version = self._root_version()  # first: a root that is replaced meanwhile is then another
         self._attributes = root_of(self.place)["attributes"]
         try:
             self.header = StoreHeader.model_validate(self._attributes.get(HEADER))
@@ -71,9 +85,9 @@ class Store:
         self.layout = self.header.layout
         self._shards = ShardReader(self.place, self.header)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Place]]:
-        """To another process by its place: what was read of it stays here."""
-        return type(self), (self.place,)
+    def __reduce__(self) -> tuple[Callable[[Place, Seal | None], Store], tuple[Place, Seal | None]]:
+        """To another process by its place: what was read of it stays here. It must be the same store there."""
+        return _opened_again, (self.place, self.seal)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -108,12 +122,8 @@ class Store:
     @cached_property
     def usable(self) -> npt.NDArray[np.bool_]:
         """Whether each clip holds values; those that do not are NaN; none is while the store is not sealed."""
-        if self.seal is None:
-            return np.zeros(self.header.clips, bool)
-        usable = np.frombuffer(self._content("usable"), bool)
-        if len(usable) != self.header.clips or int(usable.sum()) != self.seal.usable:
-            raise damaged(self.place, f"its seal counts {self.seal.usable} usable clips, `usable` {int(usable.sum())}")
-        return usable
+        seal = self.seal
+        return np.zeros(self.header.clips, bool) if seal is None else self._steady(lambda: self._usable(seal))
 
     def sides(self, split: str) -> npt.NDArray[np.str_]:
         """``train``, ``test`` or ``unused`` for each clip.
@@ -155,7 +165,7 @@ class Store:
         ValueError
             When ``out`` has another shape or type.
         StoreError
-            When a chunk is not there or does not match its checksum.
+            When a chunk is not there or does not match its checksum, or the store was written anew since it was opened.
         """
         wanted = np.asarray(clips, dtype=np.int64).reshape(-1)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.header.clips):
@@ -165,7 +175,7 @@ class Store:
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype not in (np.float32, np.dtype(self.header.encoding.dtype)):
             raise ValueError(f"out is {out.dtype} {out.shape}, and these clips are float32 {shape}")
-        failed = self._shards.read(wanted, out)
+        failed = self._steady(lambda: self._shards.read(wanted, out))
         if failed:
             clip, why = next(iter(failed.items()))
             more = f" ({len(failed)} clips of this read do not)" if len(failed) > 1 else ""
@@ -244,7 +254,7 @@ class Store:
         mean, variance : arrays, shape ``(clips, *layout.band_shape)``, float64
             NaN for excluded clips.
         """
-        mean, variance = (self._statistic(name) for name in ("mean", "variance"))
+        mean, variance = self._steady(lambda: [self._statistic(name) for name in ("mean", "variance")])
         gone = self.usable & ~np.isfinite(mean + variance).reshape(len(mean), -1).all(axis=1)
         if gone.any():
             raise damaged(
@@ -260,7 +270,7 @@ class Store:
 
     def unit_record(self, unit: int) -> UnitRecord | None:
         """The ledger's record of a unit, or None while it is not done."""
-        text = self._record_text(unit)
+        text = self._steady(lambda: self._record_text(unit))
         if not text:
             return None
         try:
@@ -294,6 +304,51 @@ class Store:
     def pending(self) -> list[int]:
         """Units that are not done: no record in the ledger, or no shard of a possible size under it."""
         return [u for u in range(self.header.units) if not self._done(u)]
+
+    def _usable(self, seal: Seal) -> npt.NDArray[np.bool_]:
+        usable = np.frombuffer(self._content("usable"), bool)
+        if len(usable) != self.header.clips or int(usable.sum()) != seal.usable:
+            raise damaged(self.place, f"its seal counts {seal.usable} usable clips, `usable` {int(usable.sum())}")
+        return usable
+
+    def _steady(self, look: Callable[[], T]) -> T:
+        """What is read here, if the sealed store that was opened is still there by then.
+
+        Its root is replaced before anything else of it is: what was read before that is of the store that was opened.
+
+        Raises
+        ------
+        StoreError
+            When another one, or one that is being written, is there now.
+        """
+        while True:
+            try:
+                found = look()
+            except (StoreError, OSError):
+                if not self._replaced():
+                    raise
+            else:
+                if not self._replaced():
+                    return found
+
+    def _replaced(self) -> bool:
+        """Whether the root is another since this was asked last; it must hold the same values."""
+        if self.seal is None or self._version == (version := self._root_version()):
+            return False
+        try:
+            now = Store(self.place).seal
+        except StoreError:  # moved aside, or half removed
+            now = None
+        if now is None or now.digest != self.seal.digest:
+            raise Rewritten(self.place, self.seal, now)
+        self._version = version
+        return True
+
+    def _root_version(self) -> str:
+        try:
+            return self.place.version(ROOT)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
 
     def _done(self, unit: int) -> bool:
         clips = len(range(*unit_rows(self.header, unit)))
@@ -337,7 +392,7 @@ class Store:
     @cached_property
     def table(self) -> dict[str, tuple[str, ...]]:
         """What the store's string arrays say of each clip, checked against the header."""
-        table = {name: tuple(self._strings(name)) for name in table_names(self.header)}
+        table = self._steady(lambda: {name: tuple(self._strings(name)) for name in table_names(self.header)})
         if table_digest(table) != self.header.table:
             raise damaged(self.place, "ids, labels, devices, places or splits are not those that it was made with")
         return table
@@ -397,6 +452,14 @@ def open_store(place: Place | Path | str) -> Store:
     return store
 
 
+def _opened_again(place: Place, seal: Seal | None) -> Store:
+    """The store of that seal, in another process."""
+    store = Store(place)
+    if seal is not None and (store.seal is None or store.seal.digest != seal.digest):
+        raise Rewritten(place, seal, store.seal)
+    return store
+
+
 def unit_rows(header: StoreHeader, unit: int) -> tuple[int, int]:
     """First clip of a unit, and the first of the next."""
     return unit * header.clips_per_unit, min((unit + 1) * header.clips_per_unit, header.clips)
@@ -418,6 +481,8 @@ def root_of(place: Place) -> dict[str, Any]:
         ) from None
     if not isinstance(root.get("attributes"), dict):
         raise damaged(place, "its zarr.json is not that of a feature store")
+    if root["attributes"].get(metadata.CHECK, metadata.root_digest(root)) != metadata.root_digest(root):
+        raise damaged(place, "its zarr.json does not match its digest")
     return root
 
 

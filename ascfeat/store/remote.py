@@ -83,6 +83,10 @@ class _Remote(Place):
         return self.objects.head(self._file(key))[1]
 
     @override
+    def version(self, key: str) -> str:
+        return self.objects.version(self._file(key))
+
+    @override
     def free(self) -> int | None:
         return None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class ShardReader:
         self.place, self.header = place, header
         self._indexes: dict[int, Index] = {}
         self._own = threading.local()
+        self._pools: dict[int, ThreadPoolExecutor] = {}
 
     def read(self, clips: Clips, out: Rows) -> dict[int, str]:
         """Fill ``out`` with some clips; those that do not read are returned, with the reason of each.
@@ -94,10 +95,13 @@ class ShardReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    @cached_property
+    @property
     def _pool(self) -> ThreadPoolExecutor:
-        here = isinstance(self.place, Folder)
-        return ThreadPoolExecutor(min(os.cpu_count() or 1, 4) if here else REMOTE_THREADS, "shards")
+        """Threads of this process: a forked one has none of those that it inherits."""
+        if os.getpid() not in self._pools:
+            here = isinstance(self.place, Folder)
+            self._pools[os.getpid()] = ThreadPoolExecutor(min(os.cpu_count() or 1, 4) if here else REMOTE_THREADS)
+        return self._pools[os.getpid()]
 
     def _part(self, unit: int, clips: Clips, rows: list[Rows]) -> dict[int, str]:
         """Read clips of one shard; where they fail by an index read earlier, read it again: the shard may be new."""
@@ -116,6 +120,8 @@ class ShardReader:
             return dict.fromkeys(clips.tolist(), f"there is no file {key}")
         except Damaged as error:
             return dict.fromkeys(clips.tolist(), f"{key}: {error}")
+        except OSError as error:
+            return dict.fromkeys(clips.tolist(), f"{key}: {_unread(error)}")
         found = list(zip(clips.tolist(), rows, places, strict=True))
         failed = {clip: why for clip, _, at in found if (why := self._refused(*at))}
         failed.update(self._chunks(key, [f for f in found if f[0] not in failed]))
@@ -142,6 +148,9 @@ class ShardReader:
             except (EOFError, FileNotFoundError) as error:
                 yield from ((c, f"{key}: {error}") for c, _, _ in found[i:])
                 return
+            except OSError as error:
+                yield from ((c, f"{key}: {_unread(error)}") for c, _, _ in found[i:])
+                return
             except Damaged as error:
                 yield clip, str(error)
 
@@ -167,3 +176,10 @@ class ShardReader:
             kept = np.empty(size, np.uint8)
             setattr(self._own, purpose, kept)
         return kept[:size]
+
+
+def _unread(error: OSError) -> str:
+    """The words for a sector that a disk does not give back; whatever else a disk or a server refuses is raised."""
+    if error.errno != errno.EIO:
+        raise error
+    return "the disk does not give it back"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -14,10 +15,10 @@ from pydantic import ValidationError
 from ascfeat.store import chunks, metadata
 from ascfeat.store.beneath import strangers
 from ascfeat.store.chunks import Damaged
-from ascfeat.store.creating import document, root_digest
+from ascfeat.store.creating import document
 from ascfeat.store.encoding import decode, number_digest
 from ascfeat.store.places import Folder, Place
-from ascfeat.store.reading import CHECK, HEADER, LEDGER, ROOT, SEAL, SPARE, Store, table_names, unit_rows
+from ascfeat.store.reading import HEADER, LEDGER, ROOT, SEAL, SPARE, Store, table_names, unit_rows
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import table_digest
 from ascfeat.store.writing import node_names, time_statistics
@@ -86,7 +87,22 @@ def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = 
         Units read at once.
     progress : callable
         Given the number of clips that are done.
+
+    Raises
+    ------
+    StoreError
+        When it is removed meanwhile, or written anew.
     """
+    try:
+        yield from _verified(store, threads, progress)
+    except FileNotFoundError as error:  # what is only missing is a problem; this was there a moment ago
+        raise StoreError(
+            f"{store.place} was written anew, or removed, while it was verified: {error.filename} is gone.",
+            todo="Verify it again when nobody writes it.",
+        ) from None
+
+
+def _verified(store: Store, threads: int, progress: Callable[[int], None]) -> Iterator[Problem]:
     found = list(_strangers(store.place))
     yield from found
     if found:  # nothing is read through them, and what is behind them cannot be told
@@ -124,7 +140,7 @@ def _root(place: Place, key: str) -> tuple[bytes, Problem | None]:
         )
     try:
         root = metadata.parse(data)
-        whole = document(root) == data and root["attributes"].get(CHECK) == root_digest(root)
+        whole = document(root) == data and root["attributes"].get(metadata.CHECK) == metadata.root_digest(root)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return data, Problem("damaged", key, f"it does not read: {_brief(error)}", "root")
     return data, None if whole else Problem("damaged", key, "it does not match its digest", "root")
@@ -139,15 +155,18 @@ class _Described(Store):
         self.seal = Seal.model_validate(self._attributes[SEAL])
         self.layout = self.header.layout
         self._shards = ShardReader(place, self.header)
+        self._version = self._root_version()  # whatever is there: it is damaged, and not written anew
 
 
 def _described(store: Store, root: bytes | None) -> Store:
     """The store as its sound root, or the copy of it, describes it: a damaged header is no measure of the rest."""
+    as_opened = copy(store)
+    as_opened._version = store._root_version()  # damaged by now, and not written anew
     try:
-        found = store if root is None else _Described(store.place, metadata.parse(root))
+        found = as_opened if root is None else _Described(store.place, metadata.parse(root))
     except (KeyError, ValidationError):
-        return store
-    return store if metadata.header_problems(found.header) else found
+        return as_opened
+    return as_opened if metadata.header_problems(found.header) else found
 
 
 def _metadata(store: Store, sound: bytes | None, *, whole: bool) -> Iterator[Problem]:

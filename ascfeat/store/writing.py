@@ -27,6 +27,7 @@ from ascfeat.store.reading import (
     Statistics,
     Store,
     Values,
+    root_of,
     table_names,
     unit_rows,
 )
@@ -101,14 +102,14 @@ class Writer(Store):
             an accident.
         """
         slots = self.header.clips_per_unit
-        self._still_ours()
+        self._refuse_another()
         self.place.write(self.header.chunk("features", unit), chunks.shard([c.chunk for c in clips], slots))
         for name, rows in {"mean": [c.mean for c in clips], "variance": [c.variance for c in clips]}.items():
             block = np.full((slots, *self.layout.band_shape), np.nan)
             block[: len(rows)] = rows
             self.place.write(self.header.chunk(name, unit), chunks.chunk(block))
         record = UnitRecord(unit=unit, clips=tuple(c.record for c in clips))
-        self._still_ours()
+        self._refuse_another()
         self.place.write(self.header.chunk(LEDGER, unit), chunks.text_chunk(canonical_json(record)))
 
     def finish(self, certify: Callable[[Store], Certificate | None] = lambda store: None) -> Seal:
@@ -146,6 +147,16 @@ class Writer(Store):
         self.__dict__.pop("usable", None)
         return seal
 
+    def _refuse_another(self) -> None:
+        """Refuse to write into another store than was opened: the one who gave a worker its unit may be gone."""
+        self._still_ours()
+        there = root_of(self.place)["attributes"]
+        if there.get(HEADER) != self._attributes[HEADER] or SEAL in there:
+            raise StoreError(
+                f"{self.place} is another store by now, or finished: this unit is not its own.",
+                todo="Nothing need be done: somebody else has taken over the work.",
+            )
+
     def _tally(self) -> tuple[npt.NDArray[np.bool_], Seal]:
         """Which clips hold values, and what the seal says of all; one pass over the ledger, a unit at a time."""
         usable, digest = np.zeros(self.header.clips, bool), self._header_digest()
@@ -168,6 +179,7 @@ class Writer(Store):
         root = root_document(attributes, metadata)
         for key in (SPARE, ROOT) if sealed else (ROOT, SPARE):
             self.place.write(key, [root])
+        self._version = self._root_version()
 
     def _metadata(self) -> dict[str, object]:
         """Documents of the groups and arrays of the store, by path."""

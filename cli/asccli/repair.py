@@ -43,7 +43,7 @@ def repair(store: str, dataset: Path | None, device: str, threads: int | None) -
             place, opened, device=device, threads=threads or os.cpu_count() or 1, wait=_waiting, progress=report
         )
     _show(store, done)
-    return 0 if done.same else 1
+    return 0 if done.same and not done.left else 1
 
 
 def _show(store: str, done: Repaired) -> None:
@@ -57,7 +57,11 @@ def _show(store: str, done: Repaired) -> None:
     counts = {"files restored": len(done.files), "units computed again": len(done.units)}
     made = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "sealed again"
     _say(f"{store}: {len(done.problems)} problems healed; {made}")
-    if done.same:
+    for problem in done.left:
+        _say(f"left: {problem}")
+    if done.left:
+        _say("Remove by hand what is left, and repair it again.")
+    elif done.same:
         _say("It holds what it held when it was sealed.")
     else:
         _say("It holds other values than before: recordings have changed since it was sealed.")

@@ -93,7 +93,6 @@ def test_two_people_extract_the_same(bench: Path, world: World, tmp_path: Path, 
 
 @pytest.mark.parametrize("added", [False, True], ids=["replaced", "added"])
 @pytest.mark.parametrize("warm", [False, True], ids=["first-read", "read-before"])
-@pytest.mark.xfail(strict=True, reason="Store.read does not notice that the store was written anew since it was opened")
 def test_a_store_that_is_written_anew_under_its_reader(bench: Path, tmp_path: Path, added: bool, warm: bool) -> None:
     """Positions that were right when it was opened are never answered with the values of other clips."""
     for i in range(6):
@@ -138,7 +137,6 @@ def test_killed_a_few_times(root: Path, seaweed: object, place: str, lives: list
         assert same == rounds
 
 
-@pytest.mark.xfail(strict=False, reason="as above: a reader is told of damage where its store was written anew")
 def test_writers_and_readers_at_once(root: Path) -> None:
     """Twenty seconds of the program that does it for ten minutes."""
     said = program(root, "soak.py", "--minutes", "0.33")

@@ -30,7 +30,7 @@ def test_nothing_is_copied() -> None:
 def test_the_store_holds_the_samples_and_their_moments_over_time(dataset, tmp_path) -> None:
     tree, manifest = dataset
     jobs = prepare(tree, manifest, [load_recipe("waveform")], tmp_path, backend="torch")  # others of the run need one
-    store = open_store(run(tree, manifest, jobs)[0].path)
+    store = open_store(run(tree, manifest, jobs)[0].place.path)
     assert store.header.backend == "none"
     assert "none" not in store.header.software
     for i, clip in enumerate(store.ids):
@@ -39,7 +39,7 @@ def test_the_store_holds_the_samples_and_their_moments_over_time(dataset, tmp_pa
     mean, variance = store.statistics()
     assert mean.shape == (10, 1)
     np.testing.assert_allclose(variance, store.read(range(10)).astype(float).var(-1), rtol=1e-12)
-    group = zarr.open_group(store.path)
+    group = zarr.open_group(store.place.path)
     assert group["features"].metadata.dimension_names == ("clip", "channel", "time")
     assert group["mean"].metadata.dimension_names == ("clip", "channel")
     assert group["mean"].attrs["long_name"] == "mean of features over time"
