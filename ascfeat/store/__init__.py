@@ -5,7 +5,7 @@ from ascfeat.store.encoding import encoding
 from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import Statistics, Store, Values, find_stores, open_store, store_path, unit_rows
 from ascfeat.store.table import clip_table, table_digest
-from ascfeat.store.verifying import Part, Problem, ProblemKind, root_problems, sound_root, verify
+from ascfeat.store.verifying import Part, Problem, ProblemKind, open_to_verify, root_problems, sound_root, verify
 from ascfeat.store.views import View
 from ascfeat.store.writing import Row, Writer, row
 
@@ -28,6 +28,7 @@ __all__ = [
     "find_stores",
     "open_place",
     "open_store",
+    "open_to_verify",
     "root_problems",
     "row",
     "sound_root",

@@ -233,7 +233,7 @@ class Folder(Place):
 
     @override
     def version(self, key: str) -> str:
-        handle = os.open(self._at(key), os.O_RDONLY)  # NFS asks its server when a file is opened, and not for `stat`
+        handle = self._below.open(key)  # NFS asks its server when a file is opened, and not for `stat`
         try:
             found = os.fstat(handle)
         finally:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,8 +17,8 @@ from ascfeat.store.beneath import strangers
 from ascfeat.store.chunks import Damaged
 from ascfeat.store.creating import document
 from ascfeat.store.encoding import decode, number_digest
-from ascfeat.store.places import Folder, Place
-from ascfeat.store.reading import HEADER, LEDGER, ROOT, SEAL, SPARE, Store, table_names, unit_rows
+from ascfeat.store.places import Folder, Place, open_place
+from ascfeat.store.reading import HEADER, LEDGER, ROOT, SEAL, SPARE, Store, open_store, table_names, unit_rows
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import table_digest
 from ascfeat.store.writing import node_names, time_statistics
@@ -76,13 +76,31 @@ def sound_root(place: Place) -> bytes | None:
     return next((data for key in (ROOT, SPARE) for data, problem in [_root(place, key)] if problem is None), None)
 
 
+def open_to_verify(place: Place | Path | str) -> Store:
+    """A sealed store, by the copy of its root where the root is damaged, so that all that is wrong can be told.
+
+    Raises
+    ------
+    StoreError
+        As ``open_store``, when neither is whole.
+    """
+    place = open_place(place)
+    try:
+        return open_store(place)
+    except StoreError:
+        sound = sound_root(place)
+        if sound is None or SEAL not in (root := metadata.parse(sound))["attributes"]:
+            raise
+        return _Described(place, root)
+
+
 def verify(store: Store, *, threads: int = 1, progress: Callable[[int], None] = lambda done: None) -> Iterator[Problem]:
     """Read all of a store and yield what is wrong with it; nothing is written.
 
     Parameters
     ----------
     store : Store
-        From ``open_store``, so that it is sealed.
+        From ``open_to_verify`` or ``open_store``, so that it is sealed.
     threads : int
         Units read at once.
     progress : callable
@@ -160,8 +178,7 @@ class _Described(Store):
 
 def _described(store: Store, root: bytes | None) -> Store:
     """The store as its sound root, or the copy of it, describes it: a damaged header is no measure of the rest."""
-    as_opened = copy(store)
-    as_opened._version = store._root_version()  # damaged by now, and not written anew
+    as_opened = _Described(store.place, {"attributes": store._attributes})
     try:
         found = as_opened if root is None else _Described(store.place, metadata.parse(root))
     except (KeyError, ValidationError):

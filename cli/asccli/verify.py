@@ -12,7 +12,6 @@ import click
 from rich.text import Text
 
 from asccli.output import console, progress_reporter, table
-from ascschemas.problems import StoreError
 
 if TYPE_CHECKING:
     from ascfeat.store import Place, Problem, Store
@@ -51,7 +50,7 @@ def verify(store: str, recompute: Share | None, dataset: Path | None, threads: i
     is not what was written). With --recompute some clips are computed again from their recordings, in float64, on any
     machine, and compared. The exit status is 1 when there is a problem.
     """
-    from ascfeat.store import open_place, open_store, root_problems
+    from ascfeat.store import open_place, open_to_verify, root_problems
     from ascfeat.store import verify as read_through
 
     if (recompute is None) != (dataset is None):
@@ -60,7 +59,7 @@ def verify(store: str, recompute: Share | None, dataset: Path | None, threads: i
     place = open_place(store)
     if _beyond_opening(place) and _print(root_problems(place)):
         return 1
-    opened = open_store(place)
+    opened = open_to_verify(place)
     header = opened.header
     _say(f"{store}: {header.clips} clips, {header.recipe.name} by {header.backend}")
     with progress_reporter(header.clips) as report:
@@ -73,15 +72,10 @@ def verify(store: str, recompute: Share | None, dataset: Path | None, threads: i
 
 
 def _beyond_opening(place: Place) -> bool:
-    """Whether there is a store, and its description is too damaged to open it."""
-    from ascfeat.store import Store, root_problems
+    """Whether there is a store, and neither its description nor the copy of it is whole."""
+    from ascfeat.store import sound_root
 
-    if not place.exists("zarr.json"):
-        return place.exists("ledger/root.json")
-    try:
-        return Store(place).seal is None and any(p.where == "zarr.json" for p in root_problems(place))
-    except StoreError:
-        return True
+    return any(place.exists(key) for key in ("zarr.json", "ledger/root.json")) and sound_root(place) is None
 
 
 def _recompute(store: Store, dataset: Path, wanted: Share, threads: int) -> int:

@@ -14,7 +14,7 @@ from ascfeat.extract import extract
 from ascfeat.plan import COMPUTES
 from ascfeat.recipes import complete
 from ascfeat.repair import repair
-from ascfeat.store import Folder, open_store, root_problems, verify
+from ascfeat.store import Folder, open_store, open_to_verify, root_problems, verify
 from ascfeat.store.chunks import chunk, shard
 from ascschemas.problems import StoreError, StoreMismatch
 from ascschemas.recipe import FeatureRecipe
@@ -53,7 +53,7 @@ def files(place: Folder) -> dict[str, str]:
 def problems(place: Folder) -> list[str]:
     """What `ascfeat verify` finds, also of a store that does not open."""
     try:
-        return [str(p) for p in verify(open_store(place))]
+        return [str(p) for p in verify(open_to_verify(place))]
     except StoreError as error:
         return [error.what, *map(str, root_problems(place))]
 

@@ -14,6 +14,7 @@ from ascfeat.jobs import prepare
 from ascfeat.lock import exclusive
 from ascfeat.recipes import complete
 from ascfeat.store import Store, Writer, create, find_stores, open_store, row, store_path, verify
+from ascfeat.store.metadata import root_digest
 from ascschemas.problems import StoreError
 from ascschemas.recipe import FeatureRecipe
 
@@ -102,6 +103,10 @@ def test_a_header_that_claims_more_is_refused(store: Store) -> None:
     path = store.place.path / "zarr.json"
     text = json.loads(path.read_text())
     text["attributes"]["ascfeat"]["note"] = "x"
+    path.write_text(json.dumps(text))
+    with pytest.raises(StoreError, match=r"its zarr\.json does not match its digest"):
+        open_store(store.place.path)
+    text["attributes"]["ascfeat_sha256"] = root_digest(text)
     path.write_text(json.dumps(text))
     with pytest.raises(StoreError, match="note"):
         open_store(store.place.path)

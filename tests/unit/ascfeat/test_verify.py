@@ -16,7 +16,18 @@ import zarr
 from ascfeat.datasets.tree import Tree
 from ascfeat.extract import run
 from ascfeat.jobs import prepare
-from ascfeat.store import Problem, Store, Writer, open_store, row, verify
+from ascfeat.store import (
+    Folder,
+    Problem,
+    Store,
+    Writer,
+    open_store,
+    open_to_verify,
+    root_problems,
+    row,
+    sound_root,
+    verify,
+)
 from ascfeat.verify import count_of, recomputed
 from ascschemas.base import canonical_json
 from ascschemas.problems import StoreError, StoreMismatch
@@ -47,7 +58,12 @@ def path(dataset, recipe, made: Path, tmp_path: Path) -> Path:
 
 
 def problems(path: Path) -> list[Problem]:
-    return list(verify(open_store(path), threads=2))
+    try:
+        return list(verify(open_to_verify(path), threads=2))
+    except StoreError:  # neither the root nor its copy is whole: as the command
+        if sound_root(Folder(path)) is not None or not path.exists():
+            raise
+        return list(root_problems(Folder(path)))
 
 
 def told(path: Path) -> list[str]:
@@ -297,7 +313,7 @@ CORRUPTIONS = {
     ),
     "a root and its copy edited without their digests": (
         lambda path: [edited(seal(usable=10), file)(path) for file in ("zarr.json", "ledger/root.json")],
-        [f"damaged zarr.json: {UNLIKE}", f"damaged ledger/root.json: {UNLIKE}", "different seal: usable clips"],
+        [f"damaged zarr.json: {UNLIKE}", f"damaged ledger/root.json: {UNLIKE}"],
     ),
 }  # fmt: skip
 
