@@ -13,7 +13,7 @@ from ascfeat.changes import Changes, Recordings, done, facts, recorded, recordin
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
-from ascfeat.plan import keeps_samples, plan, stored_bytes
+from ascfeat.plan import clips_per_unit, keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
 from ascfeat.store.places import Folder, Place, open_place
@@ -290,6 +290,7 @@ def _compared(look: _Look, place: Place, header: StoreHeader, libraries: Sequenc
         return _whole(look, place, header, reuse, lacking, libraries)
     store = Store(place)
     _refuse_other_recipe(store, header)
+    header = _as_kept(store.header, header)
     if (store.header.manifest, store.header.table) == (header.manifest, header.table):
         if store.header.encoding == header.encoding:
             return _same_list(look, store, header, older, others)
@@ -410,6 +411,20 @@ def _opened(place: Place) -> Store | None:
         return store if store.ids else None
     except (StoreError, OSError):
         return None
+
+
+def _as_kept(old: StoreHeader, header: StoreHeader) -> StoreHeader:
+    """The plan with the precision and compression of the store that is there, where none was asked for.
+
+    So two people who share a store, of whom one names a precision, do not make it anew in turns.
+    """
+    asked, kept = header.recipe.storage, old.recipe.storage
+    if asked.precision != "auto" or asked.compress or (kept.precision, kept.compress) == ("auto", False):
+        return header
+    storage = asked.model_copy(update={"precision": kept.precision, "compress": kept.compress})
+    recipe = header.recipe.model_copy(update={"storage": storage})
+    again = header.model_copy(update={"recipe": recipe, "encoding": old.encoding})
+    return again.model_copy(update={"clips_per_unit": clips_per_unit(recipe, again.number_bytes, again.clips)})
 
 
 def _made_by(header: StoreHeader) -> dict[str, object]:

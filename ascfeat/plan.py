@@ -79,7 +79,7 @@ def plan(
         layout=layout,
         encoding=how,
         clips=len(manifest.clips),
-        clips_per_unit=_clips_per_unit(recipe, layout.clip_bytes // 4 * NUMBER_BYTES[how.dtype], len(manifest.clips)),
+        clips_per_unit=clips_per_unit(recipe, layout.clip_bytes // 4 * NUMBER_BYTES[how.dtype], len(manifest.clips)),
         classes=manifest.classes,
         splits=tuple(s.name for s in manifest.splits),
         backend=NONE if chosen == NONE else f"{chosen}-{device.split(':')[0]}",
@@ -108,7 +108,7 @@ def stored_bytes(header: StoreHeader, clips: int) -> int:
     return clips * values + units * header.clips_per_unit * statistics + coordinates + METADATA_BYTES
 
 
-def _clips_per_unit(recipe: FeatureRecipe, clip_bytes: int, clips: int) -> int:
+def clips_per_unit(recipe: FeatureRecipe, clip_bytes: int, clips: int) -> int:
     """The largest power of two of clips whose values take at most ``SHARD_BYTES``; no larger than holds them all."""
     asked = recipe.storage.clips_per_shard
     fitting = min(1 << max(0, (SHARD_BYTES // clip_bytes).bit_length() - 1), SHARD_CLIPS)

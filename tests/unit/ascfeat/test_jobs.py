@@ -586,3 +586,16 @@ def test_workers_take_what_is_there_too(dataset: Dataset, recipe, tmp_path: Path
     assert outcome.computed == len(wanted)
     assert outcome.taken > 0
     assert content(str(outcome.place)) == content(str(fill(dataset, recipe, tmp_path / "fresh")[1].place))
+
+
+def test_a_store_keeps_its_precision_where_none_is_asked_for(dataset, recipe, tmp_path: Path) -> None:
+    """Two people share a store, and one of them names a precision."""
+    tree, manifest = dataset
+    storage = recipe.storage.model_copy(update={"precision": "0.05dB", "compress": True})
+    rounded = recipe.model_copy(update={"storage": storage})
+    run(tree, manifest, prepare(tree, manifest, [rounded], tmp_path, device="cpu"), device="cpu")
+    (job,) = prepare(tree, manifest, [recipe], tmp_path, device="cpu")
+    assert (job.pending, job.sealed, job.anew) == ((), True, False)
+    exact = recipe.model_copy(update={"storage": recipe.storage.model_copy(update={"precision": "float32"})})
+    (job,) = prepare(tree, manifest, [exact], tmp_path, device="cpu")
+    assert job.anew
