@@ -2,7 +2,7 @@
 
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-JOBS ?= 2
+JOBS ?= 3
 EPOCHS ?= 15
 DEVICE ?= cpu
 BIN := .venv/bin

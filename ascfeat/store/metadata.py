@@ -250,7 +250,7 @@ def read_chunk(place: Place, header: StoreHeader, key: str) -> bytes:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        raise Damaged("the disk does not give it back") from error
+        raise Damaged(f"the disk does not give it back: {error.strerror}") from error
     if size > most:
         raise _refusal(place, f"{key} is larger than the {most:,} bytes that it can have")
     return data

@@ -182,4 +182,4 @@ def _unread(error: OSError) -> str:
     """The words for a sector that a disk does not give back; whatever else a disk or a server refuses is raised."""
     if error.errno != errno.EIO:
         raise error
-    return "the disk does not give it back"
+    return f"the disk does not give it back: {error.strerror}"

@@ -1,6 +1,5 @@
 """Stores go to shares, buckets and web servers and come back the same, whatever breaks on the way."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import pytest
 import soundfile
 
 from ascfeat.share import run, transfer
-from ascfeat.store import Folder, open_place, open_store, verify
+from ascfeat.store import Folder, Writer, open_place, open_store, verify
 from ascfeat.store.places import PlaceError
 from ascschemas.problems import StoreError, StoreMismatch
 
@@ -106,9 +105,7 @@ def test_another_store_is_never_replaced(library, tmp_path):
 
 def test_an_unfinished_store_neither_goes_nor_is_replaced(library, tmp_path):
     shutil.copytree(library / "noises" / "small.zarr", tmp_path / "x.zarr")
-    root = json.loads((tmp_path / "x.zarr" / "zarr.json").read_text())
-    del root["attributes"]["ascfeat_seal"]
-    (tmp_path / "x.zarr" / "zarr.json").write_text(json.dumps(root))
+    Writer(tmp_path / "x.zarr").unseal()
     assert "is not finished" in ascfeat("push", tmp_path / "x.zarr", tmp_path / "library", status=2)
     said = ascfeat("push", library / "noises" / "small.zarr", tmp_path / "x.zarr", status=2)
     assert "an extraction that is not finished" in said

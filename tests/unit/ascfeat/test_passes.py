@@ -282,10 +282,12 @@ def test_a_landmark_is_the_first_recording_that_reads(dataset: Dataset) -> None:
 def test_a_unit_done_twice_at_once_is_the_same(dataset, recipe, tmp_path: Path) -> None:
     """What a scheduler does that takes a slow worker for a dead one."""
     (whole,) = fill(dataset, [recipe], tmp_path)
+    writer = Writer(whole.place)
+    writer.unseal()
     before = content(tmp_path)
     tree, manifest = dataset
     ids = [c.id for c in manifest.clips]
-    course = passes.Course(Writer(whole.place), (0, 1, 2))
+    course = passes.Course(writer, (0, 1, 2))
     told = pickle.dumps(passes._assignment(tree, ids, [course], "cpu"))
     tasks = [Errand(s, tuple(ids[s.first : s.stop])) for s in passes.apart([course])] * 4
     answers: list[object] = []

@@ -29,11 +29,11 @@ def table(dataset, values):
 
 
 def test_a_store_holds_the_rows_and_says_where_they_came_from(dataset, table, values, tmp_path) -> None:
-    store = open_store(filled(dataset, table, tmp_path)[0].path)
+    store = open_store(filled(dataset, table, tmp_path)[0].place)
     np.testing.assert_array_equal(store.read(range(10)), values)
     assert store.header.recipe.representation.values() == {"names": list(NAMES), "source": table.digest}
     assert store.layout.axes[0].values == NAMES
-    assert zarr.open_group(store.path)["tag"][:].tolist() == list(NAMES)
+    assert zarr.open_group(store.place.path)["tag"][:].tolist() == list(NAMES)
     mean, variance = store.statistics()
     np.testing.assert_array_equal(mean, values.astype(np.float64))
     np.testing.assert_array_equal(variance, np.zeros((10, 3)))
@@ -43,7 +43,7 @@ def test_a_store_holds_the_rows_and_says_where_they_came_from(dataset, table, va
 def test_beside_computed_features_they_change_nothing(dataset, recipe, csv, tmp_path) -> None:
     both = filled(dataset, csv(), tmp_path / "both", [recipe, TAGS])
     alone = filled(dataset, None, tmp_path / "alone", [recipe])
-    assert open_store(both[0].path).seal == open_store(alone[0].path).seal
+    assert open_store(both[0].place).seal == open_store(alone[0].place).seal
 
 
 def test_clips_without_a_row_or_with_infinite_tags_are_excluded_with_their_reasons(dataset, csv, tmp_path) -> None:
@@ -58,7 +58,7 @@ def test_clips_without_a_row_or_with_infinite_tags_are_excluded_with_their_reaso
         "audio/06.wav": ("non-finite", "has tags that are not finite: b is inf."),
         "audio/09.wav": ("no-tags", "has no row in the tags."),
     }
-    store = open_store(outcome.path)
+    store = open_store(outcome.place)
     assert store.usable.sum() == 6
     mean, variance = store.statistics()
     assert (np.isnan(mean).all(axis=1) == ~store.usable).all()
@@ -78,8 +78,8 @@ def test_a_callable_sees_the_decoded_waveform(dataset, tmp_path) -> None:
         assert waveform.shape == (1, 8000)
         return [waveform.std(), rate]
 
-    store = open_store(filled(dataset, level, tmp_path)[0].path)
-    plain = open_store(filled(dataset, None, tmp_path, [load_recipe("waveform")])[0].path)
+    store = open_store(filled(dataset, level, tmp_path)[0].place)
+    plain = open_store(filled(dataset, None, tmp_path, [load_recipe("waveform")])[0].place)
     np.testing.assert_allclose(store.read(range(10))[:, 0], plain.read(range(10))[:, 0].std(axis=1), rtol=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_a_recipe_may_say_which_tags_it_wants(dataset, table, tmp_path) -> None:
 
 
 def test_files_outside_a_dataset_have_no_tags(dataset, table, tmp_path) -> None:
-    store = open_store(filled(dataset, table, tmp_path)[0].path)
+    store = open_store(filled(dataset, table, tmp_path)[0].place)
     with pytest.raises(TagsError, match="cannot be made from recordings alone"):
         list(features_of([dataset[0].root / "audio/00.wav"], store.header))
 
