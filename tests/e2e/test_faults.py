@@ -37,7 +37,10 @@ name: slow
 representation: {kind: weightless, milliseconds: 30}
 storage: {clips_per_shard: 2}
 """
-AGAIN = "same command|heal it with `ascfeat repair`|Check that the place can be written|Free space there, or put the stores elsewhere"
+AGAIN = (
+    "same command|heal it with `ascfeat repair`|Check that the place can be written|"
+    "Free space there, or put the stores elsewhere"
+)
 
 
 @pytest.fixture(scope="module")
