@@ -29,9 +29,10 @@ demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 test: $(READY)  ## Run all tests
 	@$(BIN)/pytest -n $(JOBS)
 
-bench: $(READY)  ## Measure representations and extraction against librosa; DEVICE=cuda:0 for a GPU
+bench: $(READY)  ## Measure representations and extraction against librosa, stores against .npy; DEVICE=cuda:0 for a GPU
 	$(BIN)/python tests/benchmarks/dsp.py --device $(DEVICE)
 	$(BIN)/python tests/benchmarks/extract.py --device $(DEVICE)
+	$(BIN)/python tests/benchmarks/store.py --servers
 
 fast: $(READY)  ## Run the tests that take seconds
 	@$(BIN)/pytest -n $(JOBS) -m "not slow"

@@ -38,3 +38,20 @@ def test_extraction_against_a_script(root: Path) -> None:
     for script, ours, ratio in found.values():
         assert ratio == pytest.approx(script / ours, abs=0.1, rel=0.1)
     assert re.search(r"\d ms a clip in one pass, [\d.]+ \+ [\d.]+ \+ [\d.]+ = [\d.]+ ms one by one", text)
+
+
+def test_stores_against_mapped_files(root: Path) -> None:
+    """Every row of all three tables; a size that is known."""
+    words = "--clips", "6", "--bands", "64", "--frames", "100", "--batch", "4", "--rounds", "1", "--servers"
+    command = [sys.executable, str(root / "tests/benchmarks/store.py"), *words]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    if "CannotStart" in run.stderr:
+        pytest.skip("a server of the benchmark does not start here")
+    assert run.returncode == 0, run.stderr
+    found = dict(re.findall(r"^\| ([^|]+?) \| ([^\n]+) \|$", run.stdout, re.MULTILINE))
+    numbers = {k: [float(n) for n in v.split(" | ")] for k, v in found.items() if v[0].isdigit()}
+    assert {"store, 0.05dB, compressed", "Store.read, float16 as it is", "HTTP (nginx)", "S3 (SeaweedFS)"} <= {*numbers}
+    assert len(numbers) == 10 + 12 + 2
+    assert 0.5 < numbers["store, float16"][2] / numbers["store, float32"][2] < 0.9, "half of the values, and the rest"
+    assert numbers[".npy, float16"][2] == pytest.approx(0.5, abs=0.01)
+    assert numbers["memory-mapped .npy, float32"][1::2] == [1, 1, 1]
