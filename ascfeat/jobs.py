@@ -16,8 +16,9 @@ from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.plan import clips_per_unit, keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
+from ascfeat.store.metadata import ROOT
 from ascfeat.store.places import Folder, Place, open_place
-from ascfeat.store.reading import ROOT, Rewritten
+from ascfeat.store.reading import Rewritten
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences

@@ -13,8 +13,8 @@ from typing import Literal
 from ascfeat.lock import exclusive, lock_name
 from ascfeat.reuse import BEFORE, has_leftovers, settle
 from ascfeat.store import Store, clip_table, table_digest
+from ascfeat.store.metadata import ROOT
 from ascfeat.store.places import PARTIAL, Folder, Place
-from ascfeat.store.reading import ROOT
 from ascschemas.dataset import Manifest
 from ascschemas.problems import StoreError
 

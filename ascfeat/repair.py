@@ -16,8 +16,9 @@ from ascfeat.lock import exclusive
 from ascfeat.plan import keeps_samples, plan
 from ascfeat.store import Problem, Store, Writer, build, open_store, root_problems, sound_root, verify
 from ascfeat.store.creating import document
+from ascfeat.store.metadata import ROOT, SPARE
 from ascfeat.store.places import Place
-from ascfeat.store.reading import HEADER, ROOT, SPARE
+from ascfeat.store.reading import HEADER
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, StoreError, StoreMismatch, differences
 from ascschemas.store import StoreHeader

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from ascfeat.store import Store
 from ascfeat.store.encoding import number_digest
+from ascfeat.store.metadata import ROOT
 from ascfeat.store.places import Folder, Place, sync
-from ascfeat.store.reading import ROOT
 from ascschemas.problems import StoreError
 from ascschemas.store import ClipRecord, Encoding, StoreHeader
 

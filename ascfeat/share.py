@@ -11,7 +11,7 @@ from pathlib import Path
 from ascfeat.lock import Held, exclusive
 from ascfeat.store import contents, metadata
 from ascfeat.store.chunks import Damaged, text_of
-from ascfeat.store.contents import ROOT, SPARE
+from ascfeat.store.metadata import ROOT, SPARE
 from ascfeat.store.places import Place, open_place
 from ascfeat.store.reading import HEADER, Store, open_store, root_of, store_path
 from ascfeat.work import ordered
@@ -91,7 +91,7 @@ def transfer(source: Place | Path | str, to: Place | Path | str) -> Transfer:
     target = to if to.name.endswith(".zarr") else store_path(to, header.dataset, header.recipe.name)
     if target.absolute == store.place.absolute:
         raise StoreError(f"{target} is the store itself.", todo="Name another place for the copy.")
-    for where, problem in _problems(store):
+    for where, problem in metadata.problems(store.place, store.header):
         raise _source_damaged(store.place, f"{where}: {problem}")
     return Transfer(store, target, store.place.read(ROOT))
 
@@ -127,14 +127,13 @@ def run(
         When the source is damaged, or files do not arrive as they were sent.
     """
     with exclusive(task.target, wait=wait) as held:
-        keys = _open_target(task, held)
+        _open_target(task, held)
         one = _OneFile(task, held)
         sizes: list[int] = []
-        for size in ordered(one, keys, threads=threads):
+        for size in ordered(one, task.keys, threads=threads):
             sizes.append(size)
-            progress(len(task.keys) - len(keys) + len(sizes))
-        if keys:
-            _check_ledger(task)
+            progress(len(sizes))
+        _check_ledger(task)
         made = _publish(task, held)
     sent = [size for size in sizes if size]
     return Copied(task.target, len(task.keys), len(sent), sum(sent), made)
@@ -171,20 +170,12 @@ class _OneFile:
         return contents.refusal(key, data, self.task.arrays) if contents.has_checksum(key) else ""
 
 
-def _problems(store: Store) -> Iterator[tuple[str, str]]:
-    """What is wrong with a store's metadata: the root by its own digest, where it has one, and every array's."""
-    root = root_of(store.place)
-    if root["attributes"].get(metadata.CHECK, metadata.root_digest(root)) != metadata.root_digest(root):
-        yield ROOT, "it does not match its digest"
-    yield from metadata.problems(store.place, store.header)
-
-
-def _open_target(task: Transfer, held: Held) -> tuple[str, ...]:
-    """Make sure that the target is free, ours, or an unfinished copy of the same; the files to look at."""
+def _open_target(task: Transfer, held: Held) -> None:
+    """Make sure that the target is free, ours, or an unfinished copy of the same."""
     target, beside = task.target, task.target.parent
     if target.exists(ROOT):
         _refuse_other(task)
-        return task.keys
+        return
     marked = _read(beside, task.mark)
     if marked != task.digest.encode():
         if marked is None and (found := list(target.files())):
@@ -195,7 +186,6 @@ def _open_target(task: Transfer, held: Held) -> tuple[str, ...]:
         held.check()
         target.clear()
         beside.write(task.mark, [task.digest.encode()])
-    return task.keys
 
 
 def _refuse_other(task: Transfer) -> None:

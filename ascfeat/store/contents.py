@@ -9,11 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ascfeat.store.chunks import CHECKSUM, Damaged, checked_shard, content
+from ascfeat.store.metadata import ROOT
 
-ROOT: Final = "zarr.json"
-"""Metadata of a group or an array."""
-SPARE: Final = "ledger/root.json"
-"""A copy of the root's metadata, which newer stores have."""
 MOST: Final = 20_000_000
 """Files that a store has at most: fifty times those of AudioSet."""
 

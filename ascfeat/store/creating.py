@@ -14,9 +14,9 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ascfeat.store.metadata import CHECK, header_problems, root_digest
+from ascfeat.store.metadata import CHECK, ROOT, SPARE, STRINGS_PER_CHUNK, header_problems, packing, root_digest
 from ascfeat.store.places import Folder, Place, open_place
-from ascfeat.store.reading import HEADER, ROOT, SPARE, STRINGS_PER_CHUNK
+from ascfeat.store.reading import HEADER
 from ascfeat.store.table import clip_table
 from ascschemas.dataset import Manifest
 from ascschemas.layout import Axis
@@ -109,7 +109,7 @@ def _value_arrays(group: zarr.Group, header: StoreHeader, *, coordinates: Sequen
     """``features``, a clip a chunk and a unit a shard, and its statistics over time, a unit a chunk; all empty."""
     layout, shape = header.layout, header.layout.shape
     dims, bands = (("clip", *(a.name for a in axes)) for axes in (layout.axes, layout.bands))
-    named = {"long_name": layout.quantity, "coordinates": " ".join(coordinates), **_packing(header.encoding)}
+    named = {"long_name": layout.quantity, "coordinates": " ".join(coordinates), **packing(header.encoding)}
     _array(
         group,
         "features",
@@ -133,14 +133,6 @@ def _codecs(how: Encoding) -> tuple[Any, ...]:
         return (Crc32cCodec(),)
     size = np.dtype(how.dtype).itemsize
     return (BloscCodec(typesize=size, cname="lz4", clevel=5, shuffle="bitshuffle", blocksize=0), Crc32cCodec())
-
-
-def _packing(how: Encoding) -> dict[str, Any]:
-    """How to unpack numbers, by the CF conventions, which xarray follows by itself."""
-    if (how.scale, how.offset) == (1.0, 0.0):
-        return {}
-    missing = {} if how.missing is None else {"_FillValue": how.missing}
-    return {"scale_factor": how.scale, "add_offset": how.offset, **missing}
 
 
 def _fill(how: Encoding) -> float | int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ascfeat.store.chunks import Damaged
+from ascfeat.store.encoding import LEAST
 from ascfeat.store.places import Folder, Place
 from ascfeat.store.table import PROPERTIES
 from ascschemas.base import canonical_json
@@ -22,6 +23,8 @@ CHECK: Final = "ascfeat_sha256"
 """The root's attribute that holds the digest of the root's document."""
 ROOT: Final = "zarr.json"
 """The root's metadata; an array's have the same name in its folder."""
+SPARE: Final = "ledger/root.json"
+"""A copy of the root's metadata, which it is restored from when it is damaged."""
 ROOT_BYTES: Final = 4 << 20
 """Largest metadata of a root: header, seal, and a copy of the metadata of every array."""
 ARRAY_BYTES: Final = 1 << 18
@@ -57,8 +60,6 @@ CHECKED: Final = {"name": "crc32c"}
 LITTLE: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 ITEMS: Final = {"float16": 2, "float32": 4, "float64": 8, "int16": 2, "int32": 4, "bool": 1}
 """Bytes of one number."""
-LEAST: Final = {"int16": -(1 << 15), "int32": -(1 << 31)}
-"""Fill value of integers; floats have NaN."""
 OUTSIDE_SHARDS: Final = 20
 """Bytes by which a chunk may be larger than its numbers: blosc's header and a checksum."""
 
@@ -320,7 +321,7 @@ def _features(header: StoreHeader) -> dict[str, Any]:
         "index_location": "end",
     }
     table = (*PROPERTIES, *(f"split_{split}" for split in header.splits), "usable")
-    said = {"long_name": layout.quantity, "coordinates": " ".join(table), **_packing(how)}
+    said = {"long_name": layout.quantity, "coordinates": " ".join(table), **packing(how)}
     fill = LEAST.get(how.dtype, "NaN")
     shard = [{"name": "sharding_indexed", "configuration": inner}]
     names = ("clip", *(axis.name for axis in layout.axes))
@@ -328,8 +329,8 @@ def _features(header: StoreHeader) -> dict[str, Any]:
     return _array(whole, unit, names, how.dtype, fill, shard, said)
 
 
-def _packing(how: Encoding) -> dict[str, Any]:
-    """How to unpack numbers, by the CF conventions."""
+def packing(how: Encoding) -> dict[str, Any]:
+    """How to unpack numbers, by the CF conventions, which xarray follows by itself."""
     if (how.scale, how.offset) == (1.0, 0.0):
         return {}
     missing = {} if how.missing is None else {"_FillValue": how.missing}

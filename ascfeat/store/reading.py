@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ascfeat.patches import cut
 from ascfeat.store import chunks, metadata
 from ascfeat.store.chunks import Damaged
+from ascfeat.store.metadata import LEDGER, ROOT, STRINGS_PER_CHUNK
 from ascfeat.store.places import Place, open_place
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import PROPERTIES, table_digest
@@ -34,11 +35,6 @@ Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 HEADER, SEAL = "ascfeat", "ascfeat_seal"
 """Attributes of the root group."""
-ROOT, SPARE = "zarr.json", "ledger/root.json"
-"""The root's metadata, and the copy that it is restored from when it is damaged."""
-LEDGER = "ledger/record"
-STRINGS_PER_CHUNK = 1 << 16
-"""Clips in one chunk of a label array."""
 
 
 class Rewritten(StoreError):
@@ -363,7 +359,7 @@ class Store:
         """Whether the ledger holds a readable record of a unit; a damaged one is none."""
         try:
             return self.unit_record(unit) is not None
-        except (StoreError, ValidationError):
+        except StoreError:
             return False
 
     def _record_text(self, unit: int) -> str:
@@ -481,7 +477,7 @@ def root_of(place: Place) -> dict[str, Any]:
         ) from None
     if not isinstance(root.get("attributes"), dict):
         raise damaged(place, "its zarr.json is not that of a feature store")
-    if root["attributes"].get(metadata.CHECK, metadata.root_digest(root)) != metadata.root_digest(root):
+    if root["attributes"].get(metadata.CHECK, digest := metadata.root_digest(root)) != digest:
         raise damaged(place, "its zarr.json does not match its digest")
     return root
 

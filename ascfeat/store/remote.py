@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from typing_extensions import override
 
-from ascfeat.store import contents
+from ascfeat.store import contents, metadata
 from ascfeat.store.listing import listing
 from ascfeat.store.objects import Marked, Objects, fill, patience
 from ascfeat.store.places import PARTIAL, Bytes, Piece, Place, PlaceError, Span, refuse_writing
@@ -159,7 +159,7 @@ class Bucket(_Remote):
     @override
     def clear(self) -> None:
         keys = [name for name, _ in self.objects.listed(self.prefix)]
-        first = self._at(contents.ROOT)  # what makes a store one goes first: a reader never finds half of it
+        first = self._at(metadata.ROOT)  # what makes a store one goes first: a reader never finds half of it
         if first in keys:
             self.objects.delete([first])
         self.objects.delete([key for key in keys if key != first])
@@ -205,7 +205,7 @@ class Web(_Remote):
         """
         self._at(key)
         try:
-            root = self.read(contents.ROOT)
+            root = self.read(metadata.ROOT)
         except FileNotFoundError:
             yield from sorted(self._listed(key, DEEPEST))
             return
@@ -254,13 +254,13 @@ class Web(_Remote):
     def _stored(self, root: bytes) -> list[str]:
         """Files of a store, as its root says; an unsealed one's cannot be told."""
         try:
-            found = [contents.ROOT, *contents.files(root)]
+            found = [metadata.ROOT, *contents.files(root)]
         except (ValueError, RecursionError) as error:
             raise PlaceError(
                 f"The files of {self} cannot be told: {error}.",
                 todo="A web server serves sealed stores: finish it with `ascfeat extract`, and publish it then.",
             ) from error
-        return sorted([*found, contents.SPARE] if self.exists(contents.SPARE) else found)
+        return sorted([*found, metadata.SPARE] if self.exists(metadata.SPARE) else found)
 
     def _listed(self, key: str, levels: int) -> Iterator[str]:
         if not levels:

@@ -17,8 +17,9 @@ from ascfeat.store.beneath import strangers
 from ascfeat.store.chunks import Damaged
 from ascfeat.store.creating import document
 from ascfeat.store.encoding import decode, number_digest
+from ascfeat.store.metadata import LEDGER, ROOT, SPARE
 from ascfeat.store.places import Folder, Place, open_place
-from ascfeat.store.reading import HEADER, LEDGER, ROOT, SEAL, SPARE, Store, open_store, table_names, unit_rows
+from ascfeat.store.reading import HEADER, SEAL, Store, open_store, table_names, unit_rows
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import table_digest
 from ascfeat.store.writing import node_names, time_statistics

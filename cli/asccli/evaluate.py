@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asccli.fit import DEVICE
-from asccli.learning import say
-from asccli.output import console, table
+from asccli.output import console, say, table
 
 if TYPE_CHECKING:
     from ascfeat.store import Store

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from asccli.libraries import LIBRARIES
 from asccli.memory import leave_imports_alone
-from asccli.output import console, duration, err_console, progress_reporter, size, table
+from asccli.output import duration, err_console, progress_reporter, say, size, table
 from asccli.workers import known_workers, open_workers
 from ascfeat.pools import QUEUED
 from ascschemas.problems import AscError
@@ -114,8 +114,8 @@ def extract(
     )
     _announce(manifest, jobs)
     todo = [j for j in jobs if j.pending]
-    with open_workers(workers if todo else None, _say) as pool, stopped_in_words(todo):
-        wait = None if no_wait else _say
+    with open_workers(workers if todo else None, say) as pool, stopped_in_words(todo):
+        wait = None if no_wait else say
         outcomes = _run(tree, manifest, jobs, todo, device=device, threads=threads, pool=pool, wait=wait)
     for outcome in outcomes:
         _summary(outcome)
@@ -144,7 +144,7 @@ def _run(
     leave_imports_alone()
     with progress_reporter(work.recordings(todo, apart=pool is not None)) as report:
         return work.run(
-            tree, manifest, jobs, device=device, threads=threads, workers=pool, wait=wait, progress=report, say=_say
+            tree, manifest, jobs, device=device, threads=threads, workers=pool, wait=wait, progress=report, say=say
         )
 
 
@@ -204,7 +204,7 @@ def _forecast(jobs: Sequence[Job], seconds: float, workers: str) -> None:
 
     free = check_space(jobs)
     room = f"{_needed(jobs)} of {size(free)} free" if free is not None else _needed(jobs)
-    _say(f"forecast: {room}, about {duration(seconds)} on {workers}, then the seal")
+    say(f"forecast: {room}, about {duration(seconds)} on {workers}, then the seal")
 
 
 def _comparing() -> Callable[[int, int], None]:
@@ -223,17 +223,17 @@ def _comparing() -> Callable[[int, int], None]:
 
 
 def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
-    _say(f"{manifest.dataset} ({manifest.kind}): {len(manifest.clips)} clips, {len(manifest.classes)} classes")
+    say(f"{manifest.dataset} ({manifest.kind}): {len(manifest.clips)} clips, {len(manifest.classes)} classes")
     for note in manifest.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     for job in jobs:
-        _say(f"{job.place}: {_intent(job)}")
+        say(f"{job.place}: {_intent(job)}")
         for line in job.changes.lines():
-            _say(f"  {line}")
+            say(f"  {line}")
         if job.trusted:
-            _say(f"note: {job.trusted} recordings count as unchanged by size and date; later starts read more of them")
+            say(f"note: {job.trusted} recordings count as unchanged by size and date; later starts read more of them")
         if job.header.recipe.representation.values().get("channels") == "left_right_mid" and _is_mono(job):
-            _say(f"note: {job.header.recipe.name} asks for left, right and mid, and there is one channel")
+            say(f"note: {job.header.recipe.name} asks for left, right and mid, and there is one channel")
 
 
 def _is_mono(job: Job) -> bool:
@@ -262,11 +262,11 @@ def _summary(outcome: Outcome) -> None:
     whole, out = outcome.header.clips, len(outcome.excluded)
     taken = f", {outcome.taken} taken as they were" if outcome.taken else ""
     spent = f"; {outcome.computed} computed{taken} in {duration(outcome.seconds)}" if outcome.computed or taken else ""
-    _say(f"{outcome.place}: sealed, {whole - out} of {whole} clips usable{spent}")
+    say(f"{outcome.place}: sealed, {whole - out} of {whole} clips usable{spent}")
     for c in outcome.certificate.comparisons if outcome.certificate else ():
         if not c.holds:
             beyond = f"relative difference {c.relative:g} from {c.against}, at most {c.tolerance:g} is expected"
-            _say(f"warning: {outcome.place}: {beyond}")
+            say(f"warning: {outcome.place}: {beyond}")
 
 
 def _excluded(outcomes: Sequence[Outcome]) -> None:
@@ -277,7 +277,3 @@ def _excluded(outcomes: Sequence[Outcome]) -> None:
     if len(rows) > EXCLUDED_SHOWN:
         more = f"… and {len(rows) - EXCLUDED_SHOWN} more: ascfeat info {outcomes[0].place}"
         err_console().print(Text(more), soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    console().print(Text(line), soft_wrap=True)

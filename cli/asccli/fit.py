@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from asccli.extract import FEATURES
-from asccli.learning import learning_watcher, say
+from asccli.learning import learning_watcher
 from asccli.libraries import LIBRARIES, find_named
+from asccli.output import say
 
 if TYPE_CHECKING:
     from ascfeat.store import Store

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from asccli.output import console, size
+from asccli.output import say, size
 from ascschemas.problems import StoreError
 
 if TYPE_CHECKING:
@@ -39,14 +38,14 @@ def gc(library: str, older_than: float | None, dataset: Path | None, delete: boo
     manifest = open_dataset(dataset)[1] if dataset else None
     found = survey(open_place(library), older_than=idle, manifest=manifest)
     for busy in found.busy:
-        _say(f"in use      {busy}")
+        say(f"in use      {busy}")
     kept = 0
     for leftover in found.leftovers:
-        _say(f"{leftover}  {size(leftover.bytes)}: {leftover.why}")
+        say(f"{leftover}  {size(leftover.bytes)}: {leftover.why}")
         if delete:
             kept += not _removed(leftover, idle)
     done = "removed" if delete else "can go; --delete removes it"
-    _say(f"{size(found.bytes)} {done}." if found.leftovers else "Nothing can go.")
+    say(f"{size(found.bytes)} {done}." if found.leftovers else "Nothing can go.")
     return 1 if kept else 0
 
 
@@ -56,12 +55,8 @@ def _removed(leftover: Leftover, idle: float | None) -> bool:
     try:
         gone = remove(leftover, older_than=idle)
     except StoreError as error:
-        _say(f"  kept: {error.what}")
+        say(f"  kept: {error.what}")
         return False
     if not gone:
-        _say("  kept: it is in use again")
+        say("  kept: it is in use again")
     return gone
-
-
-def _say(line: str) -> None:
-    console().print(Text(line), soft_wrap=True)

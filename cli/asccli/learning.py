@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from asccli.output import console, duration, err_console
+from asccli.output import duration, err_console, say
 from ascmodels.watching import Moment, Watcher
 from ascschemas.run import EpochRecord
 
@@ -77,8 +77,3 @@ def moment_words(moment: Moment) -> tuple[str, str]:
     speed = f"{moment.clips_per_second:.1f} clips/s, {duration(moment.seconds_left)} left"
     now = f"loss {moment.loss:.3f}, accuracy {moment.accuracy:.3f}, {speed}"
     return f"{moment.epoch}/{moment.epochs}", now
-
-
-def say(line: str, *, err: bool = False) -> None:
-    """A line that is never folded."""
-    (err_console() if err else console()).print(Text(line), soft_wrap=True)

@@ -55,6 +55,11 @@ def progress_reporter(total: int, unit: str = "clips") -> Iterator[Callable[[int
         yield _plain_lines(total, unit)
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """A line that is never folded."""
+    (err_console() if err else console()).print(Text(line), soft_wrap=True)
+
+
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     """Run a command as a program: its errors are text on standard error and an exit status, never a traceback."""
     try:

@@ -6,8 +6,7 @@ import json
 
 import click
 
-from asccli.learning import say
-from asccli.output import console, table
+from asccli.output import console, say, table
 
 
 @click.group(invoke_without_command=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asccli.fit import DEVICE
-from asccli.learning import say
+from asccli.output import say
 
 if TYPE_CHECKING:
     from ascmodels.predict import Prediction

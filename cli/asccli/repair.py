@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from asccli.output import console, err_console, progress_reporter
+from asccli.output import progress_reporter, say
 
 if TYPE_CHECKING:
     from ascfeat.repair import Repaired
@@ -40,7 +40,12 @@ def repair(store: str, dataset: Path | None, device: str, threads: int | None) -
     opened = open_dataset(dataset, header.dataset_kind) if dataset else None
     with progress_reporter(header.clips) as report:
         done = healed(
-            place, opened, device=device, threads=threads or os.cpu_count() or 1, wait=_waiting, progress=report
+            place,
+            opened,
+            device=device,
+            threads=threads or os.cpu_count() or 1,
+            wait=partial(say, err=True),
+            progress=report,
         )
     _show(store, done)
     return 0 if done.same and not done.left else 1
@@ -48,28 +53,20 @@ def repair(store: str, dataset: Path | None, device: str, threads: int | None) -
 
 def _show(store: str, done: Repaired) -> None:
     for problem in done.problems[:SHOWN]:
-        _say(str(problem))
+        say(str(problem))
     if len(done.problems) > SHOWN:
-        _say(f"… and {len(done.problems) - SHOWN} more")
+        say(f"… and {len(done.problems) - SHOWN} more")
     if not done.problems:
-        _say(f"{store}: whole, nothing to repair")
+        say(f"{store}: whole, nothing to repair")
         return
     counts = {"files restored": len(done.files), "units computed again": len(done.units)}
     made = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "sealed again"
-    _say(f"{store}: {len(done.problems)} problems healed; {made}")
+    say(f"{store}: {len(done.problems)} problems healed; {made}")
     for problem in done.left:
-        _say(f"left: {problem}")
+        say(f"left: {problem}")
     if done.left:
-        _say("Remove by hand what is left, and repair it again.")
+        say("Remove by hand what is left, and repair it again.")
     elif done.same:
-        _say("It holds what it held when it was sealed.")
+        say("It holds what it held when it was sealed.")
     else:
-        _say("It holds other values than before: recordings have changed since it was sealed.")
-
-
-def _waiting(line: str) -> None:
-    err_console().print(Text(line), soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    console().print(Text(line), soft_wrap=True)
+        say("It holds other values than before: recordings have changed since it was sealed.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
-from rich.text import Text
 
 from asccli.extract import FEATURES
-from asccli.output import console, err_console, progress_reporter, size
+from asccli.output import progress_reporter, say, size
 
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), default=4, show_default=True, help="Files sent at once."
@@ -50,21 +51,13 @@ def _copy(source: str, to: str, threads: int, *, wait: bool) -> None:
     from ascfeat.share import run, transfer
 
     task = transfer(source, to)
-    _say(f"{task.source.place} -> {task.target}")
+    say(f"{task.source.place} -> {task.target}")
     with progress_reporter(len(task.keys), "files") as report:
-        done = run(task, threads=threads, wait=_tell if wait else None, progress=report)
+        done = run(task, threads=threads, wait=partial(say, err=True) if wait else None, progress=report)
     there = done.files - done.sent
     if not done.sent and not done.made:
-        _say(f"{done.target}: whole, nothing to do; digest {task.digest}")
+        say(f"{done.target}: whole, nothing to do; digest {task.digest}")
         return
     kept = f", {there} were there" if there else ""
     sent = f"{done.sent} of {done.files} files sent ({size(done.bytes)}){kept}"
-    _say(f"{done.target}: {sent}; all are checked; digest {task.digest}")
-
-
-def _tell(line: str) -> None:
-    err_console().print(Text(line), soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    console().print(Text(line), soft_wrap=True)
+    say(f"{done.target}: {sent}; all are checked; digest {task.digest}")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from asccli.output import console, progress_reporter, table
+from asccli.output import console, progress_reporter, say, table
 
 if TYPE_CHECKING:
     from ascfeat.store import Place, Problem, Store
@@ -61,11 +60,11 @@ def verify(store: str, recompute: Share | None, dataset: Path | None, threads: i
         return 1
     opened = open_to_verify(place)
     header = opened.header
-    _say(f"{store}: {header.clips} clips, {header.recipe.name} by {header.backend}")
+    say(f"{store}: {header.clips} clips, {header.recipe.name} by {header.backend}")
     with progress_reporter(header.clips) as report:
         wrong = _print(read_through(opened, threads=threads, progress=report))
     if not wrong:
-        _say("Whole: every checksum, digest, statistic and count is what was sealed.")
+        say("Whole: every checksum, digest, statistic and count is what was sealed.")
     if recompute is not None and dataset is not None:
         wrong += _recompute(opened, dataset, recompute, threads)
     return 1 if wrong else 0
@@ -90,7 +89,7 @@ def _recompute(store: Store, dataset: Path, wanted: Share, threads: int) -> int:
     wrong = _print(found.problems)
     _draw(store, found)
     if not wrong:
-        _say("The recordings give these values again.")
+        say("The recordings give these values again.")
     return wrong
 
 
@@ -106,7 +105,7 @@ def _draw(store: Store, found: Recomputation) -> None:
             rows.append(("", when, *_numbers(sealed[comparison.against])))
     if rows:
         columns = ["against", "", "max", "p99", "mean", "relative", "tolerance", "correlation"]
-        _say(f"\nDifferences in {store.header.layout.quantity}")
+        say(f"\nDifferences in {store.header.layout.quantity}")
         console().print(table("", columns, rows))
 
 
@@ -120,9 +119,5 @@ def _numbers(c: Comparison) -> Sequence[str]:
 def _print(problems: Iterable[Problem]) -> int:
     count = 0
     for count, problem in enumerate(problems, start=1):  # noqa: B007  # counted as they come
-        _say(str(problem))
+        say(str(problem))
     return count
-
-
-def _say(line: str) -> None:
-    console().print(Text(line), soft_wrap=True)

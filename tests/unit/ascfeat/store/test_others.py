@@ -9,7 +9,7 @@ import pytest
 
 from ascfeat import share
 from ascfeat.store import Folder, Writer, create, open_store, row, verify
-from ascfeat.store.reading import SPARE
+from ascfeat.store.metadata import SPARE
 from ascfeat.testing.stores import CLIPS, UNIT, header_of, log_layout, make_store, manifest_of, values_for
 from ascschemas.problems import StoreError
 from ascschemas.store import ClipRecord
