@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, Stamp, stamp
 from ascfeat.store import Store
-from ascfeat.store.places import PlaceError
+from ascfeat.store.places import Folder, PlaceError
 from ascfeat.store.table import PROPERTIES
 from ascfeat.work import ordered
 from ascschemas.dataset import Manifest
@@ -37,7 +37,11 @@ class Recordings:
     """What the recordings of a store's clips are now."""
 
     changed: frozenset[str] = frozenset()
-    """Clips whose recording is not the one that was read: another, gone, or there again."""
+    """Clips whose recording is not the one that was read: another, or there again."""
+    gone: frozenset[str] = frozenset()
+    """Clips whose recording was read and is not there now: their values stay, for all that is left of it is here."""
+    unlike: int = 0
+    """Clips that have a recording by the ledger, and another now."""
     compared: int = 0
     """Clips that have a recording by the ledger."""
     trusted: int = 0
@@ -83,6 +87,7 @@ def recordings(
     threads: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     budget: int = READ_AT_START,
+    dated: bool = True,
 ) -> Recordings:
     """Compare the recordings of the clips that a store has done with those that they were made from.
 
@@ -96,19 +101,25 @@ def recordings(
         Clips to compare; all where absent.
     progress : callable
         Given the recordings that were read, and how many will be.
+    dated : bool
+        Whether the dates of the store's files may be those of its extraction; a copy's are not. A server only knows
+        when a file came to it, so its dates never count.
     """
     threads = threads or min(16, 4 * (os.cpu_count() or 1))
-    changed, unknown, compared = set[str](), list[_Unknown](), 0
+    changed, gone, unknown, compared, back = set[str](), set[str](), list[_Unknown](), 0, set[str]()
     for batch in _batches(done(store, among), AT_ONCE):
-        other, asked = _compared(tree, batch, digests, threads)
+        other, missing, asked = _compared(tree, batch, digests, threads)
         changed |= other
+        gone |= missing
         unknown += asked
         compared += sum(record.source is not None for _, _, record in batch)
-    read = _to_read(store, unknown, budget)
+        back |= {clip for _, clip, record in batch if record.source is None}
+    read = _to_read(store, unknown, budget) if dated and isinstance(store.place, Folder) else unknown
     contents = hashed(tree, [u.clip for u in read], digests, threads=threads, progress=lambda n: progress(n, len(read)))
     changed |= {u.clip for u, found in zip(read, contents, strict=True) if found != u.source}
     digests.flush()
-    return Recordings(frozenset(changed), compared, len(unknown) - len(read))
+    trusted = len(unknown) - len(read)
+    return Recordings(frozenset(changed), frozenset(gone), len(changed - back), compared=compared, trusted=trusted)
 
 
 @dataclass(frozen=True)
@@ -152,8 +163,10 @@ def recorded(store: Store, unit: int) -> UnitRecord | None:
         return None
 
 
-def _compared(tree: Tree, batch: Sequence[Found], digests: Digests, threads: int) -> tuple[set[str], list[_Unknown]]:
-    """Of some clips, those whose recording is another, and those of which only reading it would tell."""
+def _compared(
+    tree: Tree, batch: Sequence[Found], digests: Digests, threads: int
+) -> tuple[set[str], set[str], list[_Unknown]]:
+    """Of some clips, those whose recording is another, is gone, and of which only reading it would tell."""
     now = list(stamps(tree, [clip for _, clip, _ in batch], threads=threads))
     there = [(at, *done) for at, done in zip(now, batch, strict=True) if at is not None]
     known = digests.known([at for at, *_ in there])
@@ -164,7 +177,7 @@ def _compared(tree: Tree, batch: Sequence[Found], digests: Digests, threads: int
             other.add(clip)
         elif found is None:
             unknown.append(_Unknown(clip, position, record.source, at.size, at.changed_ns))
-    return gone | other, unknown
+    return other, gone, unknown
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ascfeat.audio import probe, sample_bits
 from ascfeat.changes import Changes, Recordings, done, facts, recorded, recordings
@@ -42,6 +43,8 @@ class Job:
     """Units to write; none where the store is whole."""
     changed: tuple[str, ...] = ()
     """Clips whose recordings are not those that the store was made from."""
+    gone: tuple[str, ...] = ()
+    """Clips that the store holds and whose recordings are not there now; it keeps what it has of them."""
     sealed: bool = False
     tags: TagSource | None = None
     """Where the rows of a store of tags come from."""
@@ -221,10 +224,13 @@ class _Look:
     digests: Digests
     reading: Reading
 
-    def at(self, store: Store, *, of_list: bool = False) -> Recordings:
-        """The recordings that a store was made from, as they are now; only those that are still listed if asked."""
+    def at(self, store: Store, *, of_list: bool = False, strange: bool = False) -> Recordings:
+        """The recordings that a store was made from, as they are now; only those that are still listed if asked.
+
+        A strange store is a library's: nobody knows whether it is a copy, and its files younger than its values.
+        """
         ids = {c.id for c in self.manifest.clips} if of_list else None
-        return recordings(self.tree, store, self.digests, among=ids, progress=self.reading)
+        return recordings(self.tree, store, self.digests, among=ids, progress=self.reading, dated=not strange)
 
 
 @dataclass(frozen=True)
@@ -234,11 +240,12 @@ class _Held:
     store: Store
     clips: frozenset[str]
     """Clips that it has done, whose recordings are the same."""
-    seen: Recordings
+    without: frozenset[str]
+    """Clips that are not taken from it."""
 
     @property
     def source(self) -> Source:
-        return Source(self.store.place, self.seen.changed)
+        return Source(self.store.place, self.without)
 
 
 def _job(look: _Look, place: Place, header: StoreHeader, shelves: Sequence[Place]) -> Job:
@@ -249,8 +256,9 @@ def _job(look: _Look, place: Place, header: StoreHeader, shelves: Sequence[Place
     found = [s for s in _alike(shelves, header) if s.place != place]
     if not place.exists(ROOT):
         for store in found:
-            if _is_same(store.header, header) and not (seen := look.at(store)).changed:
-                return Job(store.place, store.header, (), sealed=True, trusted=seen.trusted, libraries=(store.place,))
+            if _is_same(store.header, header) and not (seen := look.at(store, strange=True)).changed:
+                whole = Job(store.place, store.header, (), sealed=True, libraries=(store.place,))
+                return replace(whole, **_told(store, seen))
     return _against(look, place, header, [s.place for s in found]) if found else job
 
 
@@ -311,8 +319,8 @@ def _same_list(look: _Look, store: Store, header: StoreHeader, older: Sequence[S
     changed = tuple(c for c in store.ids if c in seen.changed)
     pending = tuple(sorted({*store.pending(), *units_of(changed, store)}))
     if not pending:
-        done = Job(store.place, store.header, (), sealed=store.seal is not None, trusted=seen.trusted)
-        return replace(done, leftovers=has_leftovers(store.place))
+        done = Job(store.place, store.header, (), sealed=store.seal is not None, leftovers=has_leftovers(store.place))
+        return replace(done, **_told(store, seen))
     meant, reuse, lacking = _taking(look, header, older, others)
     if _made_by(store.header) != _made_by(meant):
         if store.seal is None and not older:
@@ -320,12 +328,13 @@ def _same_list(look: _Look, store: Store, header: StoreHeader, older: Sequence[S
         return _anew(look, store, header, seen, older, others)
     own = Source(store.place, seen.changed, _records(store, units_of(changed, store)))
     reuse = Reuse(store.header, [own, *reuse.sources], whole=reuse.whole)
-    job = Job(store.place, store.header, pending, changed, store.seal is not None, reuse=reuse, trusted=seen.trusted)
+    job = Job(store.place, store.header, pending, changed, sealed=store.seal is not None, reuse=reuse)
     known = {*(own.records or {})} - seen.changed
     if reuse.sources[1:]:
         known |= {c.id for c in look.manifest.clips} - lacking
     reused = frozenset(i for i in job.clips if store.ids[i] in known)
-    return replace(job, reused=reused, changes=Changes(replaced=changed), libraries=tuple(s.place for s in others))
+    changes, libraries = Changes(replaced=changed), tuple(s.place for s in others)
+    return replace(job, reused=reused, changes=changes, libraries=libraries, **_told(store, seen))
 
 
 def _anew(
@@ -346,7 +355,7 @@ def _anew(
         software=apart,
     )
     job = _whole(look, store.place, meant, reuse, lacking, [s.place for s in others])
-    return replace(job, changed=changes.replaced, changes=changes, anew=True, trusted=seen.trusted)
+    return replace(job, changed=changes.replaced, changes=changes, anew=True, **_told(store, seen))
 
 
 def _whole(
@@ -375,7 +384,8 @@ def _taking(
     every clip, nothing has to be computed, and the new store is what that software would make.
     """
     ids = frozenset(c.id for c in look.manifest.clips)
-    held = [_held(look, s, (seen or {}).get(s.place)) for s in (*older, *others)]
+    held = [_held(look, s, (seen or {}).get(s.place)) for s in older]
+    held += [_held(look, s, None, strange=True) for s in others]
     choices = [header, *(_as_made_by(s.header, header) for s in older)]
     best: tuple[StoreHeader, Reuse, frozenset[str]] | None = None
     for choice in choices:
@@ -390,9 +400,16 @@ def _taking(
     return best
 
 
-def _held(look: _Look, store: Store, seen: Recordings | None) -> _Held:
-    seen = seen or look.at(store, of_list=True)
-    return _Held(store, frozenset(clip for _, clip, _ in done(store) if clip not in seen.changed), seen)
+def _held(look: _Look, store: Store, seen: Recordings | None, *, strange: bool = False) -> _Held:
+    """What may be taken from a store; of a library's, nothing that no recording here speaks for."""
+    seen = seen or look.at(store, of_list=True, strange=strange)
+    without = seen.changed | seen.gone if strange else seen.changed
+    return _Held(store, frozenset(clip for _, clip, _ in done(store) if clip not in without), without)
+
+
+def _told(store: Store, seen: Recordings) -> dict[str, Any]:
+    """What a job says of recordings that were not compared."""
+    return {"trusted": seen.trusted, "gone": tuple(c for c in store.ids if c in seen.gone)}
 
 
 def _records(store: Store, units: Sequence[int]) -> dict[str, tuple[int, ClipRecord]]:
@@ -445,8 +462,8 @@ def _refuse_no_store(place: Place) -> None:
 
 
 def _refuse_other_recordings(look: _Look, store: Store, seen: Recordings) -> None:
-    """Refuse to overwrite a store of which no recording is left: it is another dataset's, of the same name."""
-    if seen.compared < 2 or len(seen.changed) < seen.compared:
+    """Refuse to overwrite a store of whose recordings none is there: it is another dataset's, of the same name."""
+    if seen.compared < 2 or not seen.unlike or seen.unlike + len(seen.gone) < seen.compared:
         return
     raise StoreMismatch(
         f"{store.place} was made from other recordings: not one of {seen.compared} is the one in {look.tree.root}.",

@@ -12,7 +12,7 @@ from ascfeat.lock import Held, exclusive
 from ascfeat.store import contents, metadata
 from ascfeat.store.chunks import Damaged, text_of
 from ascfeat.store.metadata import ROOT, SPARE
-from ascfeat.store.places import Place, open_place
+from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import HEADER, Store, open_store, root_of, store_path
 from ascfeat.work import ordered
 from ascschemas.base import canonical_json
@@ -159,6 +159,8 @@ class _OneFile:
         for _ in range(ATTEMPTS):
             self.held.check()
             target.write(key, [data])
+            if isinstance(target, Folder) and key.startswith(f"{metadata.LEDGER}/"):
+                target.undate(key)
             if _arrived(task, key, size, data):
                 return size
         raise StoreError(

@@ -42,6 +42,7 @@ class ShardReader:
 
     def __init__(self, place: Place, header: StoreHeader) -> None:
         self.place, self.header = place, header
+        self._stored = np.dtype(header.encoding.dtype).newbyteorder("<")
         self._indexes: dict[int, Index] = {}
         self._own = threading.local()
         self._pools: dict[int, ThreadPoolExecutor] = {}
@@ -82,7 +83,7 @@ class ShardReader:
             why = self._refused(start, size) or ("" if start + size <= len(data) else "its shard ends before it")
             try:
                 if not why:
-                    self._decode(np.frombuffer(data, np.uint8, size, start), row)
+                    self._decode(chunks.content(np.frombuffer(data, np.uint8, size, start)), row)
             except Damaged as error:
                 why = str(error)
             if why:
@@ -137,14 +138,20 @@ class ShardReader:
         return "" if fits and start < FARTHEST else f"its shard's index gives it {size} bytes at {start}"
 
     def _chunks(self, key: str, found: list[tuple[int, Rows, list[int]]]) -> Iterator[tuple[int, str]]:
-        """Read, check and decode chunks, each through the same memory; yield those that fail."""
-        scratch = self._scratch(max((size for _, _, (_, size) in found), default=0))
-        spans = [(start, start + size) for _, _, (start, size) in found]
-        filled = self.place.spans(key, spans, [scratch] * len(spans))
-        for i, (clip, row, (_, size)) in enumerate(found):
+        """Read, check and decode chunks; yield those that fail.
+
+        Numbers that are wanted as they lie on disk are read to where they are wanted, others through memory that is
+        used again; what does not match its checksum is told by the caller, so that nobody uses it.
+        """
+        check = self._scratch(CHECKSUM, "check")
+        bodies = [self._body(row, size - CHECKSUM) for _, row, (_, size) in found]
+        ends = [(start, start + len(body)) for body, (_, _, (start, _)) in zip(bodies, found, strict=True)]
+        spans = [span for start, end in ends for span in ((start, end), (end, end + CHECKSUM))]
+        filled = self.place.spans(key, spans, [into for body in bodies for into in (body, check)])
+        for i, ((clip, row, _), body) in enumerate(zip(found, bodies, strict=True)):
             try:
-                next(filled)
-                self._decode(scratch[:size], row)
+                next(filled), next(filled)
+                self._decode(chunks.checked(body, check), row)
             except (EOFError, FileNotFoundError) as error:
                 yield from ((c, f"{key}: {error}") for c, _, _ in found[i:])
                 return
@@ -154,22 +161,28 @@ class ShardReader:
             except Damaged as error:
                 yield clip, str(error)
 
-    def _decode(self, data: Bytes, row: Rows) -> None:
-        """A chunk's bytes to values, or to numbers as they are where the row is of their type."""
-        how, held = self.header.encoding, chunks.content(data)
-        numbers = held.view(np.dtype(how.dtype).newbyteorder("<")) if not how.compress else self._unpacked(held)
-        numbers = numbers.reshape(row.shape)
-        if row.dtype == np.dtype(how.dtype):
+    def _body(self, row: Rows, size: int) -> Bytes:
+        """Where a chunk's content goes: to its row, where that takes it as it is."""
+        as_it_is = row.dtype == self._stored and not self.header.encoding.compress and row.flags.c_contiguous
+        return row.reshape(-1).view(np.uint8) if as_it_is else self._scratch(size, "chunk")
+
+    def _decode(self, held: Bytes, row: Rows) -> None:
+        """A chunk's content to values, or to numbers as they are where the row is of their type."""
+        if np.may_share_memory(held, row):
+            return
+        how = self.header.encoding
+        numbers = (self._unpacked(held) if how.compress else held.view(self._stored)).reshape(row.shape)
+        if row.dtype == self._stored:
             row[...] = numbers
         else:
             decode(numbers, how, row)
 
     def _unpacked(self, held: Bytes) -> Rows:
-        numbers = self._scratch(self.header.number_bytes, "unpacked").view(self.header.encoding.dtype)
+        numbers = self._scratch(self.header.number_bytes, "unpacked").view(self._stored)
         chunks.unpack(held, numbers)
         return numbers
 
-    def _scratch(self, size: int, purpose: str = "chunk") -> Bytes:
+    def _scratch(self, size: int, purpose: str) -> Bytes:
         """Memory of this thread, kept from call to call."""
         kept: Bytes | None = getattr(self._own, purpose, None)
         if kept is None or kept.size < size:

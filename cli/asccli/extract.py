@@ -230,10 +230,18 @@ def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
         say(f"{job.place}: {_intent(job)}")
         for line in job.changes.lines():
             say(f"  {line}")
+        if job.gone:
+            say(f"note: {_gone(job)}")
         if job.trusted:
             say(f"note: {job.trusted} recordings count as unchanged by size and date; later starts read more of them")
         if job.header.recipe.representation.values().get("channels") == "left_right_mid" and _is_mono(job):
             say(f"note: {job.header.recipe.name} asks for left, right and mid, and there is one channel")
+
+
+def _gone(job: Job) -> str:
+    first = ", ".join(job.gone[:3]) + (", …" if len(job.gone) > 3 else "")
+    were = "recordings are" if len(job.gone) > 1 else "recording is"
+    return f"{len(job.gone)} {were} not there any more, and the store keeps their features: {first}"
 
 
 def _is_mono(job: Job) -> bool:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import soundfile
 from ascfeat import digests as digests_module
 from ascfeat import jobs as jobs_module
 from ascfeat import plan as plan_module
-from ascfeat import work
+from ascfeat import share, work
 from ascfeat.changes import recordings
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
@@ -23,7 +24,7 @@ from ascfeat.reuse import before_places, set_aside
 from ascfeat.store import Store, Writer, open_store, store_path, verify
 from ascfeat.store.places import Folder, open_place
 from ascschemas.dataset import Manifest
-from ascschemas.problems import StoreError, StoreMismatch
+from ascschemas.problems import DatasetError, StoreError, StoreMismatch
 from ascschemas.recipe import FeatureRecipe
 
 Dataset = tuple[Tree, Manifest]
@@ -210,6 +211,81 @@ def test_a_recording_that_is_back_is_computed(dataset: Dataset, recipe, tmp_path
     assert computed == [manifest.clips[2].id]
     assert job.changed == (manifest.clips[2].id,)
     assert not outcome.excluded
+
+
+def vanish(dataset: Dataset, *clips: int) -> tuple[str, ...]:
+    """Recordings go away, as with a disk of several that was not mounted."""
+    tree, manifest = dataset
+    for i in clips:
+        (tree.root / manifest.clips[i].id).unlink()
+    return tuple(manifest.clips[i].id for i in clips)
+
+
+def test_features_of_recordings_that_are_gone_stay(dataset: Dataset, recipe, tmp_path: Path, computed) -> None:
+    fill(dataset, recipe, tmp_path / "features")
+    before = content(tmp_path / "features")
+    gone = vanish(dataset, 1, 2)
+    computed.clear()
+    job, _ = fill(dataset, recipe, tmp_path / "features")
+    assert job.gone == gone
+    assert (job.pending, job.changed, computed) == ((), (), [])
+    assert content(tmp_path / "features") == before
+
+
+def test_features_of_recordings_that_are_gone_stay_where_others_change(
+    dataset: Dataset, recipe, tmp_path: Path, computed
+) -> None:
+    tree, manifest = dataset
+    _, first = fill(dataset, recipe, tmp_path / "features")
+    before = open_store(first.place).read(range(len(manifest.clips)))
+    gone = vanish(dataset, 1)
+    noise(tree.root / manifest.clips[0].id, 77)  # of the same unit
+    computed.clear()
+    job, outcome = fill(dataset, recipe, tmp_path / "features")
+    assert (job.gone, job.changed) == (gone, (manifest.clips[0].id,))
+    assert computed == [manifest.clips[0].id]
+    assert not outcome.excluded
+    np.testing.assert_array_equal(open_store(outcome.place).read([1]), before[1:2])
+    added, new = add(dataset)
+    computed.clear()
+    job, outcome = fill(added, recipe, tmp_path / "features")
+    assert (job.anew, job.gone, set(computed)) == (True, gone, new)
+    assert not outcome.excluded
+    np.testing.assert_array_equal(open_store(outcome.place).read([2]), before[1:2])
+
+
+def test_where_nothing_is_left_but_others_nothing_is_overwritten(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    fill(dataset, recipe, tmp_path / "features")
+    before = content(tmp_path / "features")
+    vanish(dataset, *range(1, len(dataset[1].clips)))
+    noise(dataset[0].root / dataset[1].clips[0].id, 77)
+    with pytest.raises(StoreMismatch, match="other recordings"):  # what is left speaks against it
+        fill(dataset, recipe, tmp_path / "features")
+    vanish(dataset, 0)
+    with pytest.raises(DatasetError, match="None of the 10 recordings"):
+        fill(dataset, recipe, tmp_path / "features")
+    assert content(tmp_path / "features") == before
+
+
+def test_recordings_that_are_back_are_not_another_dataset(dataset: Dataset, recipe, tmp_path: Path, computed) -> None:
+    """As many as there were: not one of those that were read has changed."""
+    tree, manifest = dataset
+    half = range(len(manifest.clips) // 2)
+    for i in half:
+        (tree.root / manifest.clips[i].id).rename(tmp_path / f"{i}.wav")
+    fill(dataset, recipe, tmp_path / "features")
+    for i in half:
+        (tmp_path / f"{i}.wav").rename(tree.root / manifest.clips[i].id)
+    _, outcome = fill(dataset, recipe, tmp_path / "features")
+    assert not outcome.excluded
+
+
+def test_a_library_speaks_for_no_recording_that_is_not_here(dataset: Dataset, recipe, tmp_path: Path, computed) -> None:
+    shelf = library(dataset, recipe, tmp_path / "library")
+    gone = vanish(dataset, 1)
+    added, _ = add(dataset)
+    _, outcome = fill(added, recipe, tmp_path / "features", libraries=[shelf])
+    assert {clip: r.excluded for clip, r in outcome.excluded.items()} == {gone[0]: "missing"}
 
 
 class Stop(Exception):
@@ -439,6 +515,38 @@ def test_the_same_store_in_a_library_is_used_where_it_lies(
     assert job.sealed
     assert job.libraries == (outcome.place,)
     assert not (tmp_path / "features").exists()
+
+
+def replaced_before_it_was_copied(dataset: Dataset, now: float) -> str:
+    """A recording of the same size is another since before the copy was made, and after the store was."""
+    tree, manifest = dataset
+    noise(tree.root / manifest.clips[4].id, 404)
+    os.utime(tree.root / manifest.clips[4].id, (now - 3600, now - 3600))
+    return manifest.clips[4].id
+
+
+@pytest.mark.parametrize("as_features", [True, False], ids=["pulled features", "copied library"])
+def test_the_dates_of_a_copy_speak_for_no_recording(
+    dataset: Dataset, recipe, tmp_path: Path, computed: list[str], as_features: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, outcome = fill(dataset, recipe, tmp_path / "theirs")
+    other = replaced_before_it_was_copied(dataset, time.time())
+    if as_features:
+        copy = share.run(share.transfer(outcome.place, tmp_path / "copy")).target
+        assert {open_store(copy).written(clip) for clip in range(10)} == {0.0}
+    else:
+        shutil.copytree(tmp_path / "theirs", tmp_path / "copy", copy_function=shutil.copyfile)
+        for file in (tmp_path / "copy").rglob("ledger/**/*"):
+            os.utime(file, (time.time() + 3600,) * 2)
+    computed.clear()
+    monkeypatch.setattr(jobs_module, "recordings", partial(recordings, budget=0))
+    nothing_known = Digests(tmp_path / "cache" / "digests.sqlite")
+    where = {"features": tmp_path / "copy"} if as_features else {
+        "features": tmp_path / "new", "libraries": [Folder(tmp_path / "copy")]
+    }  # fmt: skip
+    job, _ = fill(dataset, recipe, **where, digests=nothing_known)
+    assert computed == [other]
+    assert job.trusted == 0
 
 
 @pytest.mark.parametrize("change", [add, remove, replaced, relabel, resplit])
