@@ -16,6 +16,7 @@ from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.torch_backend.arithmetic import resolve_device
 from ascfeat.plan import clips_per_unit, keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
+from ascfeat.share import copy_mark
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
 from ascfeat.store.metadata import ROOT
 from ascfeat.store.places import Folder, Place, open_place
@@ -454,6 +455,11 @@ def _as_made_by(old: StoreHeader, header: StoreHeader) -> StoreHeader:
 
 
 def _refuse_no_store(place: Place) -> None:
+    if place.parent.exists(copy_mark(place)):
+        raise StoreError(
+            f"{place} is a copy that is not finished.",
+            todo="Run the same `ascfeat push` or `pull` again, which goes on; or remove it with `ascfeat gc`.",
+        )
     if isinstance(place, Folder) and place.path.exists():
         raise StoreError(
             f"{place} is there and is not a feature store: it has no zarr.json.",

@@ -12,15 +12,16 @@ from typing import Literal
 
 from ascfeat.lock import exclusive, lock_name
 from ascfeat.reuse import BEFORE, has_leftovers, settle
+from ascfeat.share import COPY, copy_mark
 from ascfeat.store import Store, clip_table, table_digest
 from ascfeat.store.metadata import ROOT
 from ascfeat.store.places import PARTIAL, Folder, Place
 from ascschemas.dataset import Manifest
 from ascschemas.problems import StoreError
 
-Kind = Literal["partial", "before", "lock", "unfinished", "superseded"]
+Kind = Literal["partial", "before", "lock", "unfinished", "copy", "superseded"]
 
-HIDDEN = re.compile(rf"^\.(?P<store>.+\.zarr)\.(?P<rest>{BEFORE}(-\d+)?|lock|[^.]+{re.escape(PARTIAL)})$")
+HIDDEN = re.compile(rf"^\.(?P<store>.+\.zarr)\.(?P<rest>{BEFORE}(-\d+)?|lock|{COPY}|[^.]+{re.escape(PARTIAL)})$")
 """Names of what lies hidden beside a store."""
 
 
@@ -62,7 +63,7 @@ def survey(library: Place, *, older_than: float | None = None, manifest: Manifes
     library : Place
         Folder of stores.
     older_than : float, optional
-        Seconds. Stores that are not finished and were not written to for so long are named, too.
+        Seconds. Stores and copies that are not finished and were not written to for so long are named, too.
     manifest : Manifest, optional
         A dataset as it is now. A sealed store is named only with it, and only where another sealed store here holds
         the same features of the same recordings, and is up to date while this one is not.
@@ -114,20 +115,28 @@ def _stores(library: Place) -> Iterator[Place]:
 def _of(place: Place, older_than: float | None) -> Iterator[Leftover]:
     """Leftovers of one store that nobody writes."""
     hidden = [(n, m["rest"]) for n in _entries(place.parent) if (m := HIDDEN.match(n)) and m["store"] == place.name]
-    partial = tuple(sorted([n for n, rest in hidden if rest.endswith(PARTIAL)] + _unpublished(place)))
+    rests = [rest for _, rest in hidden]
+    marks = [copy_mark(place)] if COPY in rests and place.exists(ROOT) else []  # killed after the last file of a copy
+    partial = tuple(sorted([n for n, rest in hidden if rest.endswith(PARTIAL)] + _unpublished(place) + marks))
     if partial:
         yield _leftover("partial", place, partial, "left by a writer that was killed")
     store = _store(place)
     before = tuple(sorted(n for n, rest in hidden if rest.startswith(BEFORE)))
     if before and store is not None and store.seal is not None:
         yield _leftover("before", place, before, "an older state; the new one is sealed")
-    if store is None and not before and not place.exists(ROOT) and any(rest == "lock" for _, rest in hidden):
+    if store is None and not before and not place.exists(ROOT) and "lock" in rests and COPY not in rests:
         yield _leftover("lock", place, (lock_name(place),), "there is no such store, and nobody holds it")
     if older_than is not None and store is not None and store.seal is None and not before:
         idle = time.time() - max((place.modified(key) for key in place.files()), default=time.time())
         if idle > older_than:
-            why = f"not finished, and not written to for {idle / 86400:.0f} days"
+            why = f"not finished, and not written to for {_days(idle)}"
             yield _leftover("unfinished", place, (place.name,), why)
+    if older_than is not None and COPY in rests and not place.exists(ROOT):
+        mark = copy_mark(place)
+        idle = time.time() - max(place.parent.modified(mark), *(place.modified(key) for key in place.files()), 0)
+        if idle > older_than:
+            why = f"a copy that is not finished, and not written to for {_days(idle)}"
+            yield _leftover("copy", place, (place.name, mark), why)
 
 
 def _superseded(place: Place, sealed: Sequence[Store], manifest: Manifest) -> Iterator[Leftover]:
@@ -189,6 +198,10 @@ def _unpublished(place: Place) -> list[str]:
     if not isinstance(place, Folder) or not place.path.is_dir():
         return []
     return [p.relative_to(place.path.parent).as_posix() for p in place.path.rglob(f"*{PARTIAL}")]
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:.0f} days"
 
 
 def _leftover(kind: Kind, place: Place, names: tuple[str, ...], why: str) -> Leftover:

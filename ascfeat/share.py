@@ -20,6 +20,7 @@ from ascschemas.problems import Difference, StoreError, StoreMismatch
 
 THREADS = 4
 """Files under way at once; each is as large as a shard."""
+COPY = "copy"
 ATTEMPTS = 3
 """Times that a file is sent before the way there is called unfit."""
 
@@ -51,8 +52,8 @@ class Transfer:
 
     @property
     def mark(self) -> str:
-        """Beside the target: which store an unfinished copy is of. Without it, files found there are nobody's."""
-        return f".{self.target.name}.copy"
+        """Which store an unfinished copy is of; without it, files found at the target are nobody's."""
+        return copy_mark(self.target)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Copied:
     """Their size."""
     made: bool
     """Whether the copy was no store before."""
+
+
+def copy_mark(place: Place) -> str:
+    """The name, beside a store, of what says that a copy to there is not finished."""
+    return f".{place.name}.{COPY}"
 
 
 def transfer(source: Place | Path | str, to: Place | Path | str) -> Transfer:

@@ -18,7 +18,12 @@ DAY = 86_400.0
 
 @click.command()
 @click.argument("library", default="features", envvar="ASC_FEATURES")
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Also unfinished stores so long idle.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Also what is not finished and so long idle.",
+)
 @click.option(
     "--dataset", type=click.Path(path_type=Path),
     help="A dataset folder: also sealed stores of it that another store here has replaced.",

@@ -149,14 +149,23 @@ class Cluster(Pool):
         executor.shutdown(wait=False)
         until = time.monotonic() + END_SECONDS
         while self.client.status == "running" and time.monotonic() < until:
-            running = sum(self.client.run(_ours, wait=True, on_error="ignore").values())
-            if not running:
+            running = _answer(lambda: self.client.run(_ours, wait=True, on_error="ignore"), until - time.monotonic())
+            if running is None or not sum(running.values()):
                 return
             time.sleep(0.2)
 
     def _workers(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return found
+
+
+def _answer(ask: Callable[[], dict[str, int]], seconds: float) -> dict[str, int] | None:
+    """What a cluster says, or None where it says nothing for so long: a worker that hangs answers nobody."""
+    said: list[dict[str, int]] = []
+    asking = threading.Thread(target=lambda: said.append(ask()), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return said[0] if said else None
 
 
 def _ours(dask_worker: Any) -> int:

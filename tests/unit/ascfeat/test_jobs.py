@@ -517,6 +517,24 @@ def test_the_same_store_in_a_library_is_used_where_it_lies(
     assert not (tmp_path / "features").exists()
 
 
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_a_copy_that_is_not_finished_is_not_swept_away(
+    dataset: Dataset, recipe, tmp_path: Path, where: str, request: pytest.FixtureRequest
+) -> None:
+    _, outcome = fill(dataset, recipe, tmp_path / "theirs")
+    features = open_place(tmp_path / "copies" if where == "folder" else request.getfixturevalue("bucket"))
+    task = share.transfer(outcome.place, features)
+    target = share.run(task).target
+    target.remove("zarr.json")
+    target.parent.write(task.mark, [task.digest.encode()])
+    before = list(target.files())
+    with pytest.raises(StoreError, match=r"a copy that is not finished"):
+        fill(dataset, recipe, features)
+    assert list(target.files()) == before
+    assert share.run(task).made
+    assert fill(dataset, recipe, features)[0].sealed
+
+
 def replaced_before_it_was_copied(dataset: Dataset, now: float) -> str:
     """A recording of the same size is another since before the copy was made, and after the store was."""
     tree, manifest = dataset

@@ -16,6 +16,8 @@ from ascfeat.extract import run
 from ascfeat.jobs import prepare
 from ascfeat.leftovers import remove, survey
 from ascfeat.lock import exclusive
+from ascfeat.share import run as run_copy
+from ascfeat.share import transfer
 from ascfeat.store import Store, open_store
 from ascfeat.store.places import Folder
 from ascfeat.testing.stores import make_store
@@ -65,6 +67,34 @@ def test_leftovers_of_killed_writers_go_and_stores_stay(library: Path) -> None:
     assert not inside.exists()
     assert not beside.parent.exists()
     assert found(library) == {}
+
+
+def half_a_copy(library: Path) -> Path:
+    """A copy that was killed before its last file."""
+    task = transfer(library / "made" / "whole.zarr", library / "made" / "copied.zarr")
+    run_copy(task)
+    (library / "made" / "copied.zarr" / "zarr.json").unlink()
+    (library / "made" / task.mark).write_text(task.digest)
+    return library / "made" / "copied.zarr"
+
+
+def test_half_a_copy_goes_when_it_is_old(library: Path) -> None:
+    before = content(library)
+    half = half_a_copy(library)
+    assert found(library) == {}
+    assert found(library, older_than=DAYS) == {}
+    assert found(library, older_than=-DAYS)["copy"] == [str(half), str(half.parent / ".copied.zarr.copy")]
+    seen = survey(Folder(library), older_than=-DAYS)
+    assert [remove(f, older_than=-DAYS) for f in seen.leftovers if f.kind == "copy"] == [True]
+    assert content(library) == before
+
+
+def test_the_mark_of_a_copy_that_is_whole_goes(library: Path) -> None:
+    mark = library / "made" / ".whole.zarr.copy"
+    mark.write_text("digest")
+    assert found(library) == {"partial": [str(mark)]}
+    assert [remove(f) for f in survey(Folder(library)).leftovers] == [True]
+    assert not mark.exists()
 
 
 def test_older_states_go_only_where_the_new_one_is_sealed(library: Path) -> None:
