@@ -27,7 +27,7 @@ demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 	@echo "From nothing to a report in $$(($$(date +%s) - $$(cat demo/.started))) s. The commands are in $(BIN). Pictures: $$(ls demo/clip.png demo/run/*.png | xargs)"
 
 test: $(READY)  ## Run all tests
-	@$(BIN)/pytest -n $(JOBS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 bench: $(READY)  ## Measure representations and extraction against librosa, stores against .npy; DEVICE=cuda:0 for a GPU
 	$(BIN)/python tests/benchmarks/dsp.py --device $(DEVICE)
@@ -35,7 +35,7 @@ bench: $(READY)  ## Measure representations and extraction against librosa, stor
 	$(BIN)/python tests/benchmarks/store.py --servers
 
 fast: $(READY)  ## Run the tests that take seconds
-	@$(BIN)/pytest -n $(JOBS) -m "not slow"
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 check: $(READY)  ## Lint, format, types, layers, docs, generated files
 	$(BIN)/ruff check .

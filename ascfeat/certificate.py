@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ascfeat.audio import decode, digest, read, waveform_format
 from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.backends import fastest
-from ascfeat.dsp.torch_backend.arithmetic import cuda_version, device_name, tf32
+from ascfeat.dsp.devices import cuda_version, device_name
 from ascfeat.representations import representation
 from ascfeat.store import Problem, ProblemKind, Store
 from ascfeat.work import Target, ordered
@@ -112,8 +112,17 @@ def certify(store: Store, tree: Tree, *, device: str) -> Certificate | None:
         backend=store.header.backend,
         device=device_name(device),
         software={**store.header.software, **_versions("librosa", "scipy"), **cuda_version(device)},
-        tf32=tf32(),
+        tf32=_tf32(store.header),
     )
+
+
+def _tf32(header: StoreHeader) -> Literal["off", "on"]:
+    """State of TensorFloat-32 in what computed a store; only torch has such a thing."""
+    if "torch" not in header.software:
+        return "off"
+    from ascfeat.dsp.torch_backend.arithmetic import tf32
+
+    return tf32()
 
 
 def drawn(store: Store, records: Sequence[ClipRecord | None]) -> list[int]:

@@ -17,7 +17,7 @@ from ascfeat.audio import Recording, decode
 from ascfeat.certificate import certify
 from ascfeat.datasets import open_dataset
 from ascfeat.datasets.tree import Tree
-from ascfeat.dsp.torch_backend.arithmetic import resolve_device
+from ascfeat.dsp.devices import resolve_device
 from ascfeat.jobs import Job, check_space, prepare, ready
 from ascfeat.lock import exclusive
 from ascfeat.passes import Course, clip_by_clip, unit_by_unit

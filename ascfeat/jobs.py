@@ -13,7 +13,7 @@ from ascfeat.audio import probe, sample_bits
 from ascfeat.changes import Changes, Recordings, done, facts, recorded, recordings
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import Digests, own_digests
-from ascfeat.dsp.torch_backend.arithmetic import resolve_device
+from ascfeat.dsp.devices import resolve_device
 from ascfeat.plan import clips_per_unit, keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
 from ascfeat.share import copy_mark

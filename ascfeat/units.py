@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ascfeat.audio import decoder_versions, digest, read
 from ascfeat.datasets.tree import Tree
-from ascfeat.dsp.torch_backend.arithmetic import resolve_device
+from ascfeat.dsp.devices import resolve_device
 from ascfeat.store import Row, Writer, row, unit_rows
 from ascfeat.store.places import Place
 from ascfeat.stretches import Stretch

@@ -12,8 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ascschemas.problems import RecipeError
-
 Values = npt.NDArray[np.float32]
 
 
@@ -97,35 +95,3 @@ def tf32() -> Literal["off", "on"]:
     with exact_arithmetic():
         exact = all(getattr(owner, name) == value for owner, name, value in _exact_flags())
     return "off" if exact else "on"
-
-
-def device_name(device: str) -> str:
-    """``cpu``, or what the driver calls the GPU."""
-    return device if device == "cpu" else torch.cuda.get_device_name(device)
-
-
-def cuda_version(device: str) -> dict[str, str]:
-    """Version of the CUDA that torch computes with, where the device is one of its own."""
-    return {} if device == "cpu" else {"cuda": str(torch.version.cuda)}
-
-
-def resolve_device(name: str) -> str:
-    """``auto`` is the first CUDA device, or the CPU; anything else is checked and passed on.
-
-    Raises
-    ------
-    RecipeError
-        When the device does not exist here.
-    """
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return name
-    count = torch.cuda.device_count()
-    index = name.removeprefix("cuda").removeprefix(":") or "0"
-    if name.startswith("cuda") and index.isdigit() and int(index) < count:
-        return f"cuda:{index}"
-    raise RecipeError(
-        f"There is no device {name!r} here: torch sees the CPU and {count} CUDA devices.",
-        todo="Use --device auto, cpu or cuda:0 … as many as there are.",
-    )
