@@ -68,7 +68,7 @@ def evaluate(path: Path, source: FeatureSource, *, device: str = "auto") -> Repo
 
 def predicted(scorer: Scorer, source: FeatureSource, clips: Clips, classes: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """Class probabilities of some clips of a store, ``(n, K)``."""
-    batches = feed(source, clips, classes, "stream").batches(clips, BATCH)
+    batches = feed(source, clips, classes, "stream").in_order(clips, BATCH)
     return torch.cat([scorer(batch.features) for batch in batches]).numpy()
 
 

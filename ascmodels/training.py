@@ -51,7 +51,7 @@ def train(
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     placement : str
-        ``ram``, ``stream``, or ``auto`` for memory where the clips fit.
+        ``device``, ``ram``, ``stream``, or ``auto`` for the first of them that the clips fit into.
     resume : bool
         Go on with an unfinished run.
     features : FeatureRecipe, optional
@@ -77,7 +77,7 @@ def train(
     data = describe(source, split, sides, recipe)
     trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
     clips = np.concatenate([sides.train, sides.watched(recipe)])
-    place = placed(source, len(clips), placement)
+    place = placed(source, len(clips), placement, target)
     with open_run(out, recipe, data, session(target, place), resume=resume) as folder:
         if folder.finished:
             watch.note(f"{out} is finished: nothing to do.")
@@ -88,7 +88,7 @@ def train(
             layout=source.layout,
             data=data,
             sides=sides,
-            feed=feed(source, clips, data.classes, place),
+            feed=feed(source, clips, data.classes, place, device=target, window_mib=recipe.window_mib),
             statistics=statistics(recipe, source, sides),
             device=target,
             folder=folder,
@@ -190,7 +190,7 @@ def _drawn(folder: RunFolder, finished: Finished) -> Finished:
 
 def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: TrainingRecipe) -> str:
     counts = ", ".join(f"{n} {side}" for side, n in data.clips.items() if n)
-    where = "memory" if place == "ram" else "the store, batch by batch"
+    where = {"device": "the GPU's memory", "ram": "memory", "stream": "the store, a window ahead"}[place]
     side = "test" if recipe.selection.side == "test" else "validation"
     watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
     clips = f"{counts} clips of {data.header.dataset} ({data.split})"

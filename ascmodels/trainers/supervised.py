@@ -14,11 +14,12 @@ from torch.nn.functional import one_hot
 from ascmodels import recipes
 from ascmodels.augment import augment
 from ascmodels.checkpoint import RunFolder
-from ascmodels.data import Batch, shuffled
+from ascmodels.data import Batch
 from ascmodels.devices import repeatable
 from ascmodels.normalise import Bands, Model, Normaliser, identity
 from ascmodels.objectives import Loss, objective, probabilities
 from ascmodels.optimisers import Schedule, optimiser, schedule
+from ascmodels.order import shuffled
 from ascmodels.randomness import generator, torch_seeded
 from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Scorer, Task, Trainer
@@ -159,7 +160,8 @@ def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progres
 
 def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> _Sums:
     recipe, sums, start = task.recipe, _Sums(), time.perf_counter()
-    order = shuffled(task.sides.train, generator(recipe.seed, "order", epoch))
+    draw = generator(recipe.seed, "order", epoch)
+    order = shuffled(task.feed.source, task.sides.train, recipe.window_mib, draw)
     batches = math.ceil(len(order) / recipe.batch_size)
     parts.model.train()
     with torch_seeded(recipe.seed, "layers", epoch, device=task.device):
@@ -176,8 +178,8 @@ def _step(task: Task, parts: _Parts, batch: Batch, counters: tuple[int, int]) ->
     """One gradient step: normalise, augment, descend."""
     draw = generator(task.recipe.seed, "augmentation", *counters)
     with torch.no_grad():
-        x = parts.model.normaliser(batch.features.to(task.device))
-        y = _labels(batch.targets.to(task.device), len(task.data.classes))
+        x = parts.model.normaliser(batch.features)
+        y = _labels(batch.targets, len(task.data.classes))
         x, y = augment(x, y, task.recipe.augmentation, draw)
     parts.optimiser.zero_grad(set_to_none=True)
     logits = parts.model.network(x)
@@ -192,9 +194,9 @@ def _score(task: Task, parts: _Parts) -> tuple[float, float] | None:
     clips, sums = task.sides.watched(task.recipe), _Sums()
     parts.model.eval()
     with torch.inference_mode():
-        for batch in task.feed.batches(clips, task.recipe.batch_size):
-            logits = parts.model(batch.features.to(task.device))
-            labels = _labels(batch.targets.to(task.device), len(task.data.classes))
+        for batch in task.feed.in_order(clips, task.recipe.batch_size):
+            logits = parts.model(batch.features)
+            labels = _labels(batch.targets, len(task.data.classes))
             sums = sums.plus(float(parts.loss(logits, labels)), logits, labels)
     return sums.means if sums.clips else None
 

@@ -36,10 +36,10 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
 @click.option("--trainer", metavar="NAME", help="Trainer; short for --set trainer.kind=NAME.")
 @click.option(
     "--placement",
-    type=click.Choice(["auto", "ram", "stream"]),
+    type=click.Choice(["auto", "device", "ram", "stream"]),
     default="auto",
     show_default=True,
-    help="Where features are read from while training; auto is memory where they fit.",
+    help="Where features are read from while training: the GPU's memory, RAM, the store; auto is the first that fits.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 def fit(

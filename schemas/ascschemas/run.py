@@ -38,7 +38,7 @@ class Session(Frozen):
     threads: Size
     """Threads of torch; results on a CPU repeat bit for bit only with the same number."""
     placement: str
-    """Where features were read from during training: ``ram`` or ``stream``."""
+    """Where features were read from during training: ``device``, ``ram`` or ``stream``."""
     platform: str
     """Operating system and processor."""
     software: dict[str, str]

@@ -220,6 +220,8 @@ class TrainingRecipe(Frozen):
     """What happens to training batches only."""
     batch_size: Size = 64
     """Clips in one step."""
+    window_mib: Size | None = 1024
+    """Clips are shuffled within windows of whole shards of so much memory, in MiB of float32; absent, all together."""
     epochs: Size
     """Passes over the training clips."""
     selection: Selection = Selection()
