@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from ascmodels.team import Team
 from ascschemas.base import Frozen
 from ascschemas.problems import Difference, RunError, differences
 from ascschemas.run import Environment, EpochRecord, Finished, Progress, RunData, Session
@@ -146,6 +147,32 @@ def open_run(
             folder = RunFolder(path)
         if not folder.finished:
             _remember(path / ENVIRONMENT, session)
+        yield folder
+
+
+@contextmanager
+def open_together(
+    team: Team, path: Path, recipe: TrainingRecipe, data: RunData, session: Session, *, resume: bool
+) -> Iterator[RunFolder]:
+    """The same for processes that train together: the one that leads opens the folder, the others read it.
+
+    Raises
+    ------
+    RunError
+        As ``open_run``, in every process.
+    """
+    with ExitStack() as stack:
+        if team.leads:
+            try:
+                folder = stack.enter_context(open_run(path, recipe, data, session, resume=resume))
+            except BaseException:
+                team.said(False)
+                raise
+            team.said(True)
+        elif team.said(None):
+            folder = RunFolder(path)
+        else:
+            raise RunError(f"The process that leads cannot train in {path}.", todo="See what it says.")
         yield folder
 
 

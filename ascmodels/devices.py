@@ -35,11 +35,12 @@ def choose(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def session(device: torch.device, place: Place) -> Session:
+def session(device: torch.device, place: Place, processes: int = 1) -> Session:
     """What this process computes with."""
     return Session(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         threads=torch.get_num_threads(),
+        processes=processes,
         placement=place,
         platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         software=software(),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ascmodels import recipes
-from ascmodels.checkpoint import RunFolder, open_run
+from ascmodels.checkpoint import RunFolder, open_together
 from ascmodels.data import Place, Placement, feed, placed
 from ascmodels.devices import choose, session
 from ascmodels.evaluate import trainable
@@ -16,6 +16,7 @@ from ascmodels.normalise import Bands, band_statistics, identity
 from ascmodels.report import draw_curves
 from ascmodels.sides import Sides, divide
 from ascmodels.source import FeatureSource
+from ascmodels.team import Team, local_device, open_team
 from ascmodels.trainers.base import Task
 from ascmodels.watching import Watcher
 from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch, differences
@@ -69,32 +70,34 @@ def train(
     RecipeError, StoreError, RunError
         When this cannot be trained, before anything is computed; or when training cannot go on.
     """
-    recipe = recipes.resolve(recipe)
-    trainer, target, watch = recipes.trainer(recipe), choose(device), watch or Watcher()
+    recipe, device_here = recipes.resolve(recipe), local_device(choose(device))
     require(recipe, source, features)
-    split = split or default_split(source)
-    sides = divide(source, split, recipe)
-    data = describe(source, split, sides, recipe)
+    sides = divide(source, split or default_split(source), recipe)
+    data = describe(source, split or default_split(source), sides, recipe)
     trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
-    clips = np.concatenate([sides.train, sides.watched(recipe)])
-    place = placed(source, len(clips), placement, target)
-    with open_run(out, recipe, data, session(target, place), resume=resume) as folder:
-        if folder.finished:
-            watch.note(f"{out} is finished: nothing to do.")
-            return _drawn(folder, folder.finished)
-        watch.note(_forecast(data, place, target.type, sides, recipe))
-        task = Task(
-            recipe=recipe,
-            layout=source.layout,
-            data=data,
-            sides=sides,
-            feed=feed(source, clips, data.classes, place, device=target, window_mib=recipe.window_mib),
-            statistics=statistics(recipe, source, sides),
-            device=target,
-            folder=folder,
-            watch=watch,
-        )
-        return _drawn(folder, trainer.fit(task))
+    with open_team(device_here) as team:
+        watch = (watch or Watcher()) if team.leads else Watcher()
+        clips = np.concatenate([sides.train, sides.watched(recipe)])
+        place: Place = team.said(placed(source, len(clips), placement, device_here))
+        here = session(device_here, place, team.size)
+        with open_together(team, out, recipe, data, here, resume=resume) as folder:
+            if folder.finished:
+                watch.note(f"{out} is finished: nothing to do.")
+                return _drawn(folder, folder.finished, team)
+            watch.note(_forecast(data, place, device_here.type, sides, recipe, team.size))
+            task = Task(
+                recipe=recipe,
+                layout=source.layout,
+                data=data,
+                sides=sides,
+                feed=feed(source, clips, data.classes, place, device=device_here, window_mib=recipe.window_mib),
+                statistics=statistics(recipe, source, sides),
+                device=device_here,
+                folder=folder,
+                team=team,
+                watch=watch,
+            )
+            return _drawn(folder, recipes.trainer(recipe).fit(task), team)
 
 
 def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureRecipe | None = None) -> None:
@@ -180,19 +183,20 @@ def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> t
     return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout)
 
 
-def _drawn(folder: RunFolder, finished: Finished) -> Finished:
+def _drawn(folder: RunFolder, finished: Finished, team: Team) -> Finished:
     """Draw the curves of a finished run, unless that is done already."""
     file = folder.path / "curves.png"
-    if not file.exists():
+    if team.leads and not file.exists():
         draw_curves(folder.progress(), folder.recipe, file)
     return finished
 
 
-def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: TrainingRecipe) -> str:
+def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: TrainingRecipe, processes: int) -> str:
     counts = ", ".join(f"{n} {side}" for side, n in data.clips.items() if n)
     where = {"device": "the GPU's memory", "ram": "memory", "stream": "the store, a window ahead"}[place]
     side = "test" if recipe.selection.side == "test" else "validation"
     watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
     clips = f"{counts} clips of {data.header.dataset} ({data.split})"
-    first = f"{clips}; features from {where}; on {device}."
+    on = device if processes == 1 else f"{processes} processes, {device}"
+    first = f"{clips}; features from {where}; on {on}."
     return f"{first}\nWatched after each epoch, * where it is the best so far: {watched}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,10 +14,12 @@ from ascmodels.checkpoint import RunFolder
 from ascmodels.data import Feed
 from ascmodels.normalise import Bands
 from ascmodels.sides import Sides
+from ascmodels.team import ALONE, Team
 from ascmodels.watching import Watcher
 from ascschemas.base import Frozen
 from ascschemas.layout import Layout
-from ascschemas.run import Finished, RunData
+from ascschemas.problems import RunError
+from ascschemas.run import Finished, Progress, RunData
 from ascschemas.training import TrainingRecipe
 
 Scorer = Callable[[Tensor], Tensor]
@@ -43,6 +46,8 @@ class Task:
     """Where to compute."""
     folder: RunFolder
     """Where checkpoints go, open for writing."""
+    team: Team = ALONE
+    """The processes that train together; the one that leads writes."""
     watch: Watcher = field(default_factory=Watcher)
     """Who is told."""
 
@@ -67,3 +72,31 @@ class Trainer(Frozen, ABC):
     @abstractmethod
     def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
         """What a published epoch of a run has learnt; it needs the run folder and nothing else."""
+
+
+def publish(task: Task, progress: Progress, write: Callable[[Path], None]) -> None:
+    """Publish a checkpoint, by the process that leads, as ``RunFolder.publish``; the others go on once it is there.
+
+    Raises
+    ------
+    RunError
+        When the disk refuses, in every process.
+    """
+    problem = None
+    if task.team.leads:
+        try:
+            task.folder.publish(progress, write)
+        except RunError as error:
+            problem = error
+    if task.team.said(problem is not None):
+        raise problem or RunError("The process that leads could not write its checkpoint.", todo="See what it says.")
+
+
+def finish(task: Task, progress: Progress) -> Finished:
+    """The end of a run, written down by the process that leads."""
+    done = Finished(
+        last=progress.epoch,
+        selected=progress.selected,
+        stopped="epochs" if progress.epoch == task.recipe.epochs else "early_stopping",
+    )
+    return task.folder.finish(done) if task.team.leads else done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ascmodels.data import Batch
 from ascmodels.trainers.base import Task
-from ascschemas.problems import Difference, RunError
+from ascschemas.problems import Difference, RunError, StoreError
 from ascschemas.run import Progress
 
 
@@ -30,10 +30,19 @@ def out_of_memory(task: Task, progress: Progress) -> RunError:
     )
 
 
+def store_gone(task: Task, progress: Progress, error: StoreError | OSError) -> RunError:
+    """Features that do not read while training: the store was removed, written anew or damaged, or a mount is gone."""
+    return RunError(
+        f"Training in {task.folder.path} cannot go on: its features do not read. {kept(progress)}",
+        differences=[Difference(field=task.data.store, expected="features", found=str(error).splitlines()[0])],
+        todo=f"See to `ascfeat verify {task.data.store}`, then run the same command again with --resume.",
+    )
+
+
 def _damaged(batch: Batch) -> list[int]:
     """Clips of a batch whose own features are not finite."""
     finite = batch.features.flatten(1).isfinite().all(dim=1)
-    return [int(c) for c in batch.clips[~finite.numpy()]]
+    return [int(c) for c in batch.clips[~finite.cpu().numpy()]]
 
 
 def kept(progress: Progress) -> str:

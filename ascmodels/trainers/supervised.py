@@ -8,38 +8,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ascmodels import recipes
 from ascmodels.augment import augment
 from ascmodels.checkpoint import RunFolder
 from ascmodels.data import Batch
+from ascmodels.descent import Descent, Precision, autocast_for, grad_scaler
 from ascmodels.devices import repeatable
 from ascmodels.normalise import Bands, Model, Normaliser, identity
-from ascmodels.objectives import Loss, objective, probabilities
+from ascmodels.objectives import objective, probabilities
 from ascmodels.optimisers import Schedule, optimiser, schedule
 from ascmodels.order import shuffled
 from ascmodels.randomness import generator, torch_seeded
 from ascmodels.selection import after, monitored, stale
-from ascmodels.trainers.base import Scorer, Task, Trainer
-from ascmodels.trainers.failure import not_finite, out_of_memory
+from ascmodels.trainers.base import Scorer, Task, Trainer, finish, publish
+from ascmodels.trainers.failure import not_finite, out_of_memory, store_gone
 from ascmodels.watching import Moment
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.layout import Layout
+from ascschemas.problems import StoreError
 from ascschemas.run import EpochRecord, Finished, Progress
 from ascschemas.training import TrainingRecipe
+from ascschemas.units import Size
 
 
 class Supervised(Trainer):
-    """Gradient descent on labelled clips, in float32.
+    """Gradient descent on labelled clips.
 
-    Every random draw comes from ``(seed, epoch)`` or ``(seed, epoch, batch)``, so a resumed run needs no generator
-    state and ends, on a CPU with the same number of threads, with the same bits as an uninterrupted one.
+    Started by ``torchrun``, all processes share each batch, and the steps are those of one process up to the rounding
+    of sums. Every random draw comes from ``(seed, epoch)`` or ``(seed, epoch, batch)``, so a resumed run needs no
+    generator state and ends, on a CPU with the same number of threads, with the same bits as an uninterrupted one.
     """
 
     channels_last: bool = True
     """Keep maps as ``(B, F, T, C)`` in memory, which convolutions on CPUs and tensor cores are faster with."""
+    precision: Precision = "float32"
+    """What convolutions and products are computed in: ``float32``, ``bf16`` or, on a GPU, ``fp16``."""
+    accumulate: Size = 1
+    """Parts that a batch is computed in, to need less memory; each has its own batch statistics."""
+    compile: bool = False
+    """Compile the network first (``torch.compile``)."""
 
     def fit(self, task: Task) -> Finished:
         """Train to the last epoch, or until early stopping."""
@@ -50,15 +60,11 @@ class Supervised(Trainer):
                     break
                 try:
                     progress = _epoch(task, parts, progress, epoch)
-                except torch.OutOfMemoryError:
+                except (torch.OutOfMemoryError, MemoryError):
                     raise out_of_memory(task, progress) from None
-        return task.folder.finish(
-            Finished(
-                last=progress.epoch,
-                selected=progress.selected,
-                stopped="epochs" if progress.epoch == task.recipe.epochs else "early_stopping",
-            )
-        )
+                except (StoreError, OSError) as error:
+                    raise store_gone(task, progress, error) from error
+        return finish(task, progress)
 
     def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
         """The network of an epoch behind a heated-up softmax, at the temperature it was trained with."""
@@ -76,12 +82,24 @@ class Supervised(Trainer):
         model = self._model(task.recipe, task.layout, len(task.data.classes), task.statistics).to(task.device)
         optim = optimiser(task.recipe.optimiser, model.network)
         rate = schedule(task.recipe.schedule, optim, task.recipe.selection)
-        loss = objective(task.recipe.objective, len(task.data.classes), task.device)
-        parts, progress = _Parts(model, optim, rate, loss), task.folder.progress()
+        parts, progress = _Parts(model, self._descent(task, model.network, optim), rate), task.folder.progress()
         if progress.epoch:
             parts.load(task.folder, progress.epoch)
             task.watch.note(f"Going on after epoch {progress.epoch} of {task.recipe.epochs}.")
         return parts, progress
+
+    def _descent(self, task: Task, network: nn.Module, optim: torch.optim.Optimizer) -> Descent:
+        forward = task.team.together(network)
+        return Descent(
+            network=network,
+            forward=torch.compile(forward) if self.compile else forward,
+            loss=objective(task.recipe.objective, len(task.data.classes), task.device),
+            optimiser=optim,
+            autocast=autocast_for(self.precision, task.device),
+            scaler=grad_scaler(self.precision, task.device),
+            parts=self.accumulate,
+            team=task.team,
+        )
 
     def _model(
         self, recipe: TrainingRecipe, layout: Layout, n_classes: int, statistics: tuple[Bands, Bands] | None = None
@@ -98,18 +116,19 @@ class _Parts:
     """What changes while training."""
 
     model: Model
-    optimiser: torch.optim.Optimizer
+    descent: Descent
     schedule: Schedule
-    loss: Loss
 
     def save(self, folder: Path) -> None:
         save_weights(folder, self.model)
-        save_state(folder, {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()})
+        optim, scaler = self.descent.optimiser.state_dict(), self.descent.scaler.state_dict()
+        save_state(folder, {"optimiser": optim, "schedule": self.schedule.state_dict(), "scaler": scaler})
 
     def load(self, folder: RunFolder, epoch: int) -> None:
         state = load_state(folder.checkpoint(epoch))
         load_weights(folder.checkpoint(epoch), self.model)
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.descent.optimiser.load_state_dict(state["optimiser"])
+        self.descent.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
 
 
@@ -121,9 +140,8 @@ class _Sums:
     loss: float = 0.0
     correct: int = 0
 
-    def plus(self, loss: float, logits: Tensor, labels: Tensor) -> _Sums:
-        n, right = len(logits), int((logits.argmax(1) == labels.argmax(1)).sum())
-        return _Sums(self.clips + n, self.loss + loss * n, self.correct + right)
+    def plus(self, clips: float, loss: float, correct: float) -> _Sums:
+        return _Sums(self.clips + int(clips), self.loss + loss, self.correct + int(correct))
 
     @property
     def means(self) -> tuple[float, float]:
@@ -134,7 +152,7 @@ class _Sums:
 def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progress:
     """Train one epoch, score the watched side, publish the checkpoint."""
     start = time.perf_counter()
-    lr = float(parts.optimiser.param_groups[0]["lr"])
+    lr = float(parts.descent.optimiser.param_groups[0]["lr"])
     sums = _train(task, parts, progress, epoch)
     trained = time.perf_counter() - start
     watched = _score(task, parts)
@@ -153,7 +171,7 @@ def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progres
     )
     parts.schedule.after_epoch(monitored(row, task.recipe))
     progress = after(progress, row, task.recipe)
-    task.folder.publish(progress, parts.save)
+    publish(task, progress, parts.save)
     task.watch.epoch(row, selected=progress.selected == epoch)
     return progress
 
@@ -166,27 +184,23 @@ def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> _Sums:
     parts.model.train()
     with torch_seeded(recipe.seed, "layers", epoch, device=task.device):
         for number, batch in enumerate(task.feed.batches(order, recipe.batch_size), start=1):
-            loss, logits, labels = _step(task, parts, batch, (epoch, number))
+            clips, loss, correct = task.team.total(*_step(task, parts, batch, (epoch, number)))
             if not math.isfinite(loss):
                 raise not_finite(task, progress, f"epoch {epoch}, batch {number} of {batches}", loss, batch)
-            sums = sums.plus(loss, logits, labels)
+            sums = sums.plus(clips, loss, correct)
             task.watch.batch(_moment(task, sums, epoch, number, batches, time.perf_counter() - start))
     return sums
 
 
-def _step(task: Task, parts: _Parts, batch: Batch, counters: tuple[int, int]) -> tuple[float, Tensor, Tensor]:
-    """One gradient step: normalise, augment, descend."""
+def _step(task: Task, parts: _Parts, batch: Batch, counters: tuple[int, int]) -> tuple[float, float, float]:
+    """One gradient step: normalise, augment, descend; clips, summed loss and right answers of this process."""
     draw = generator(task.recipe.seed, "augmentation", *counters)
     with torch.no_grad():
         x = parts.model.normaliser(batch.features)
         y = _labels(batch.targets, len(task.data.classes))
         x, y = augment(x, y, task.recipe.augmentation, draw)
-    parts.optimiser.zero_grad(set_to_none=True)
-    logits = parts.model.network(x)
-    loss = parts.loss(logits, y)
-    loss.backward()  # type: ignore[no-untyped-call]
-    parts.optimiser.step()
-    return float(loss.detach()), logits.detach(), y
+    loss, logits = parts.descent.step(x, y)
+    return len(logits), loss, _right(logits, task.team.share(y))
 
 
 def _score(task: Task, parts: _Parts) -> tuple[float, float] | None:
@@ -195,10 +209,18 @@ def _score(task: Task, parts: _Parts) -> tuple[float, float] | None:
     parts.model.eval()
     with torch.inference_mode():
         for batch in task.feed.in_order(clips, task.recipe.batch_size):
-            logits = parts.model(batch.features)
-            labels = _labels(batch.targets, len(task.data.classes))
-            sums = sums.plus(float(parts.loss(logits, labels)), logits, labels)
+            x, targets = task.team.share(batch.features), task.team.share(batch.targets)
+            if len(x):
+                logits = parts.descent.evaluate(parts.model.normaliser(x))
+                labels = _labels(targets, len(task.data.classes))
+                sums = sums.plus(len(x), float(parts.descent.loss(logits, labels)) * len(x), _right(logits, labels))
+    sums = _Sums().plus(*task.team.total(sums.clips, sums.loss, sums.correct))
     return sums.means if sums.clips else None
+
+
+def _right(logits: Tensor, labels: Tensor) -> int:
+    """Clips whose largest output is their largest label."""
+    return int((logits.argmax(1) == labels.argmax(1)).sum())
 
 
 def _channels_last(model: Model) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,8 @@ def fit(
             features=load_recipe(recipe.features) if recipe.features in names() else None,
             watch=watch,
         )
-    say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
+    if os.environ.get("RANK", "0") == "0":  # of those that torchrun starts, one speaks
+        say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
 
 
 def find_store(features: Path | str, dataset: Path | None, recipe: str, libraries: Sequence[str] = ()) -> Store:

@@ -37,6 +37,8 @@ class Session(Frozen):
     """Where the network was trained."""
     threads: Size
     """Threads of torch; results on a CPU repeat bit for bit only with the same number."""
+    processes: Size = 1
+    """Processes that trained together."""
     placement: str
     """Where features were read from during training: ``device``, ``ram`` or ``stream``."""
     platform: str
