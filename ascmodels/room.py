@@ -10,6 +10,7 @@ import psutil
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
+BOUNDLESS = 1 << 62
 
 
 def memory() -> int:
@@ -23,17 +24,31 @@ def gpu_memory(device: torch.device) -> int:
 
 
 def _limits() -> Iterator[int]:
-    """What ``ulimit -v`` and control groups, the second version's, leave; batch systems and containers set them."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    yield soft - psutil.Process().memory_info().vms if soft != resource.RLIM_INFINITY else 1 << 62
+    """What ``ulimit`` and control groups, the second version's, leave; batch systems and containers set them."""
+    for limit, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        soft, _ = resource.getrlimit(limit)
+        yield soft - _of_this_process(used) if soft != resource.RLIM_INFINITY else BOUNDLESS
     for folder in _groups():
         try:
             most = (folder / "memory.max").read_text().strip()
-            used = int((folder / "memory.current").read_text())
+            used_there = int((folder / "memory.current").read_text())
         except (OSError, ValueError):
             continue
         if most.isdigit():
-            yield int(most) - used + _reclaimable(folder)
+            yield int(most) - used_there + _line(folder / "memory.stat", "inactive_file")  # a cache is given back
+
+
+def _of_this_process(name: str) -> int:
+    return _line(Path("/proc/self/status"), f"{name}:") << 10
+
+
+def _line(file: Path, name: str) -> int:
+    """The number after a name in a file of the kernel's; 0 where there is none."""
+    try:
+        lines = (line.split() for line in file.read_text().splitlines())
+        return next((int(words[1]) for words in lines if words and words[0] == name), 0)
+    except OSError:
+        return 0
 
 
 def _groups() -> Iterator[Path]:
@@ -47,12 +62,3 @@ def _groups() -> Iterator[Path]:
         if number == "0":
             inner = CGROUP / path.lstrip("/")
             yield from (p for p in (inner, *inner.parents) if p.is_relative_to(CGROUP))
-
-
-def _reclaimable(folder: Path) -> int:
-    """Bytes of the page cache that count as used and are given back when somebody needs them."""
-    try:
-        lines = (folder / "memory.stat").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))

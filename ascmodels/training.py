@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder, open_together
-from ascmodels.data import Place, Placement, feed, placed
+from ascmodels.data import Feed, Place, Placement, feed, placed
 from ascmodels.devices import choose, session
 from ascmodels.evaluate import trainable
 from ascmodels.normalise import Bands, band_statistics, identity
 from ascmodels.report import draw_curves
-from ascmodels.sides import Sides, divide
+from ascmodels.sides import Clips, Sides, divide
 from ascmodels.source import FeatureSource
 from ascmodels.team import Team, local_device, open_team
 from ascmodels.trainers.base import Task
@@ -90,7 +91,7 @@ def train(
                 layout=source.layout,
                 data=data,
                 sides=sides,
-                feed=feed(source, clips, data.classes, place, device=device_here, window_mib=recipe.window_mib),
+                feed=_fed(source, clips, data, place, device_here, recipe),
                 statistics=statistics(recipe, source, sides),
                 device=device_here,
                 folder=folder,
@@ -181,6 +182,21 @@ def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRe
 def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> tuple[Bands, Bands]:
     """Mean and deviation per band that the recipe normalises with."""
     return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout)
+
+
+def _fed(
+    source: FeatureSource, clips: Clips, data: RunData, place: Place, device: torch.device, recipe: TrainingRecipe
+) -> Feed:
+    """The feed; features that do not fit where they were wanted are told so."""
+    try:
+        return feed(source, clips, data.classes, place, device=device, window_mib=recipe.window_mib)
+    except (MemoryError, RuntimeError) as error:  # torch says the latter
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        raise RunError(
+            f"The features of {len(clips)} clips do not fit into the memory of {device}.",
+            todo="Train with --placement stream; --set window_mib=256 reads less at once.",
+        ) from error
 
 
 def _drawn(folder: RunFolder, finished: Finished, team: Team) -> Finished:

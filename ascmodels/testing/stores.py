@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ascfeat.store import Store, Writer, clip_table, create, open_store, row, table_digest
+from ascfeat.store import Store, Writer, clip_table, create, open_store, row, table_digest, unit_rows
 from ascmodels import recipes
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
 from ascschemas.layout import Axis, Layout
@@ -60,6 +60,7 @@ def make_store(
     splits: tuple[Split, ...] | None = None,
     shape: Layout | None = None,
     excluded: tuple[int, ...] = (),
+    clips_per_unit: int | None = None,
     seal: bool = True,
 ) -> Store:
     """Write a store whose classes differ in one band each, over noise, so that little training tells them apart.
@@ -76,18 +77,22 @@ def make_store(
         ``layout()`` by default.
     excluded : tuple of int
         Clips that hold no values.
+    clips_per_unit : int, optional
+        Clips in a shard; all where absent.
     seal : bool
         Whether to finish it.
     """
     clips = scene_clips() if clips is None else clips
     splits = (scene_split(clips),) if splits is None else splits
     manifest = Manifest(dataset=path.parent.name, kind="made_up", clips=clips, splits=splits)
-    header = _header(path.stem, manifest, shape or layout())
+    header = _header(path.stem, manifest, shape or layout(), clips_per_unit or len(clips))
     create(path, header, manifest)
     writer = Writer(path)
     values = features(manifest, header.layout)
     records = [ClipRecord(excluded="silent" if i in excluded else "") for i in range(len(clips))]
-    writer.write(0, [row(r, None if r.excluded else v, header) for r, v in zip(records, values, strict=True)])
+    rows = [row(r, None if r.excluded else v, header) for r, v in zip(records, values, strict=True)]
+    for unit in range(header.units):
+        writer.write(unit, rows[slice(*unit_rows(header, unit))])
     if seal:
         writer.finish()
     return open_store(path) if seal else Store(path)
@@ -121,7 +126,7 @@ def _clips(locations: int, devices: tuple[str, ...]) -> Iterator[Clip]:
                     )
 
 
-def _header(recipe: str, manifest: Manifest, shape: Layout) -> StoreHeader:
+def _header(recipe: str, manifest: Manifest, shape: Layout, clips_per_unit: int) -> StoreHeader:
     made = FeatureRecipe.model_validate({"name": recipe, "representation": {"kind": "made_up"}})
     return StoreHeader(
         table=table_digest(clip_table(manifest)),
@@ -133,7 +138,7 @@ def _header(recipe: str, manifest: Manifest, shape: Layout) -> StoreHeader:
         audio=AudioFormat(sample_rate=8000, channels=1, frames=8000),
         layout=shape,
         clips=len(manifest.clips),
-        clips_per_unit=len(manifest.clips),
+        clips_per_unit=clips_per_unit,
         classes=manifest.classes,
         splits=tuple(s.name for s in manifest.splits),
         backend="none",
