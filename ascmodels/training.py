@@ -19,6 +19,7 @@ from ascmodels.sides import Clips, Sides, divide
 from ascmodels.source import FeatureSource
 from ascmodels.team import Team, local_device, open_team
 from ascmodels.trainers.base import Task
+from ascmodels.trainers.failure import is_out_of_memory
 from ascmodels.watching import Watcher
 from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
@@ -190,8 +191,8 @@ def _fed(
     """The feed; features that do not fit where they were wanted are told so."""
     try:
         return feed(source, clips, data.classes, place, device=device, window_mib=recipe.window_mib)
-    except (MemoryError, RuntimeError) as error:  # torch says the latter
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise RunError(
             f"The features of {len(clips)} clips do not fit into the memory of {device}.",

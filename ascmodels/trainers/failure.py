@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from ascmodels.data import Batch
 from ascmodels.trainers.base import Task
 from ascschemas.problems import Difference, RunError, StoreError
@@ -19,6 +21,12 @@ def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: B
         differences=rows,
         todo=f"{task.data.store} is damaged: remove it and extract again." if bad else todo,
     )
+
+
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether memory was refused: torch has an error of its own for it on GPUs only."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def out_of_memory(task: Task, progress: Progress) -> RunError:

@@ -24,7 +24,7 @@ from ascmodels.order import shuffled
 from ascmodels.randomness import generator, torch_seeded
 from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish, publish
-from ascmodels.trainers.failure import not_finite, out_of_memory, store_gone
+from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
 from ascmodels.watching import Moment
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.layout import Layout
@@ -60,10 +60,12 @@ class Supervised(Trainer):
                     break
                 try:
                     progress = _epoch(task, parts, progress, epoch)
-                except (torch.OutOfMemoryError, MemoryError):
-                    raise out_of_memory(task, progress) from None
                 except (StoreError, OSError) as error:
                     raise store_gone(task, progress, error) from error
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise out_of_memory(task, progress) from None
         return finish(task, progress)
 
     def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
