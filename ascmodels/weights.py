@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ascschemas.problems import RunError
 
@@ -28,9 +30,26 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     RunError
         When the file is missing or damaged, or holds the weights of another architecture.
     """
-    file = folder / WEIGHTS
+    with _loading(folder / WEIGHTS):
+        model.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Saved weights by name, where their shapes are not known before.
+
+    Raises
+    ------
+    RunError
+        When the file is missing or damaged.
+    """
+    with _loading(folder / WEIGHTS):
+        return load_file(folder / WEIGHTS)
+
+
+@contextmanager
+def _loading(file: Path) -> Iterator[None]:
     try:
-        model.load_state_dict(load_file(file))
+        yield
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunError(f"{file} cannot be loaded: {error}", todo="Restore it from a copy, or train again.") from error
 

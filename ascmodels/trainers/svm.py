@@ -1,0 +1,298 @@
+"""The trainer ``svm``: a support vector machine on features pooled over time; the door to scikit-learn."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ascmodels import recipes, room
+from ascmodels.checkpoint import RunFolder
+from ascmodels.families.pooled import Pooled
+from ascmodels.margins import Machine, PooledMachine, Vectors, decided, inverse_temperature, log_softmax
+from ascmodels.order import MIB
+from ascmodels.pooling import Pooling
+from ascmodels.selection import after
+from ascmodels.sides import Clips, group_of, held_off
+from ascmodels.trainers.base import Scorer, Task, Trainer
+from ascmodels.weights import read_weights, save_weights
+from ascschemas.layout import Layout
+from ascschemas.problems import Difference, RecipeError, RunError
+from ascschemas.run import EpochRecord, Finished, Progress
+from ascschemas.training import Positive, TrainingRecipe
+
+MEMORY_SHARE = 0.8
+"""Share of the memory that is free now that fitting may take."""
+COPIES = 4
+"""How often fitting holds the vectors: pooled, standardised, twice in scikit-learn's own order."""
+CALIBRATION = 0.2
+"""Share of each class that the temperature is fitted on where there is no validation side."""
+LINEAR_STEPS = 10_000
+"""Steps after which a linear machine is taken as it is."""
+
+
+class Svm(Trainer):
+    """A support vector machine on the vectors of the family ``pooled``, each standardised over the training side.
+
+    ``linear`` is scikit-learn's ``LinearSVC`` (squared hinge, one class against the rest, the primal problem, where
+    nothing is drawn at random); ``rbf`` is its ``SVC`` (one against one). The class is theirs to the clip.
+
+    Probabilities are ``softmax(d / T)`` of the decision values ``d``, with one temperature T fitted by likelihood on
+    clips that the machine has not seen: the validation side, or, where the recipe holds none off, whole locations held
+    off the training side for a second machine that serves only for this (never the test side, even where that selects).
+    One number cannot change which class wins, repeats to the bit, and cannot fit a small side by heart, as Platt's two
+    numbers per class or pair can.
+
+    Objective, optimiser, schedule, augmentation and ``normalise`` of the recipe are not used: standardised vectors
+    are the same with and without ``normalise``. There is one epoch. On a GPU only pooling and scoring run there.
+    """
+
+    kernel: Literal["linear", "rbf"] = "rbf"
+    """``linear``, or ``rbf``: ``exp(-gamma |z - z'|^2)``."""
+    c: Positive = 1.0
+    """Price of a clip on the wrong side of its margin."""
+    gamma: Positive | Literal["scale"] = "scale"
+    """How near clips must be to be alike, for ``rbf``; ``scale`` is 1 / (length * variance of all values)."""
+
+    def fit(self, task: Task) -> Finished:
+        """Pool, fit, find the temperature; one epoch."""
+        _require_one_process(task)
+        if not task.folder.progress().epoch:
+            _require_scikit_learn()
+            self._fit(task)
+        return task.folder.finish(Finished(last=1, selected=1, stopped="epochs"))
+
+    def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
+        """Pooling and machine in float64; scikit-learn is not needed."""
+        machine = Machine(read_weights(folder.checkpoint(epoch)))
+        whole = PooledMachine(_pooling(folder.recipe, folder.data.header.layout), machine).to(device)
+
+        def score(features: Tensor) -> Tensor:
+            with torch.inference_mode():
+                found: Tensor = whole(features.to(device))
+                return found.cpu()
+
+        return score
+
+    def __str__(self) -> str:
+        """The machine in words."""
+        return f"{self.kernel}, c {self.c:g}" + (f", gamma {self.gamma}" if self.kernel == "rbf" else "")
+
+    def _fit(self, task: Task) -> None:
+        start, pooling = time.perf_counter(), _pooling(task.recipe, task.layout)
+        train, watched = task.sides.train, task.sides.watched(task.recipe)
+        self._require_memory(task, pooling, len(train) + len(watched))
+        vectors = _pooled(task, pooling, np.unique(np.concatenate([train, watched])))
+        task.watch.note(f"{len(vectors.clips)} clips pooled to {pooling.size} numbers each; fitting: {self}.")
+        machine = self._calibrated(task, vectors)
+        row = _record(machine, vectors, (train, watched), time.perf_counter() - start)
+        task.folder.publish(after(Progress(), row, task.recipe), lambda folder: save_weights(folder, machine))
+        task.watch.epoch(row, selected=True)
+
+    def _calibrated(self, task: Task, vectors: _Vectors) -> Machine:
+        """The machine of the whole training side, at a temperature from clips that its fit has not seen."""
+        machine, unseen = self._fitted(task, vectors, task.sides.train), task.sides.validation
+        judge = machine
+        if not len(unseen):
+            unseen, rest = _held_off(task)
+            judge = self._fitted(task, vectors, rest) if len(unseen) else machine
+        if not len(unseen):
+            task.watch.note("Probabilities are not calibrated: no locations can be held off the training side for it.")
+            return machine
+        sharp = inverse_temperature(decided(judge, vectors.of(unseen)), vectors.targets(unseen))
+        return machine.at(sharp)
+
+    def _fitted(self, task: Task, vectors: _Vectors, clips: Clips) -> Machine:
+        """scikit-learn's machine of some clips, as numbers."""
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler()
+        z, y = scaler.fit_transform(vectors.of(clips)), vectors.targets(clips)
+        numbers = self._linear(task, z, y) if self.kernel == "linear" else self._radial(z, y)
+        numbers |= {"mean": scaler.mean_, "scale": scaler.scale_, "inverse_temperature": np.ones(())}
+        return Machine({name: torch.from_numpy(np.array(v, dtype=np.float64)) for name, v in numbers.items()})
+
+    def _linear(self, task: Task, z: Vectors, y: Clips) -> dict[str, Any]:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.svm import LinearSVC
+
+        made = LinearSVC(C=self.c, dual=False, max_iter=LINEAR_STEPS, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, in words
+            made.fit(z, y)
+        if made.n_iter_ >= LINEAR_STEPS:
+            task.watch.note(f"Not converged in {LINEAR_STEPS} steps: a smaller c, such as {self.c / 10:g}, would.")
+        return {"weights": made.coef_, "intercept": made.intercept_}
+
+    def _radial(self, z: Vectors, y: Clips) -> dict[str, Any]:
+        from sklearn.svm import SVC
+
+        gamma = 1 / (z.shape[1] * z.var() or 1.0) if self.gamma == "scale" else self.gamma  # 1: all is constant
+        made = SVC(C=self.c, gamma=gamma, cache_size=max(1, _pair_bytes(y) // MIB + 1)).fit(z, y)
+        return {
+            "support": made.support_vectors_,
+            "counts": made.n_support_,
+            "duals": made.dual_coef_,
+            "intercept": made.intercept_,
+            "gamma": np.array(gamma),
+        }
+
+    def _require_memory(self, task: Task, pooling: Pooling, clips: int) -> None:
+        """Refuse what does not fit, before anything is read.
+
+        Raises
+        ------
+        RunError
+            With what is needed and what there is.
+        """
+        vectors, free = COPIES * 8 * clips * pooling.size, int(MEMORY_SHARE * room.memory())
+        kernel = _pair_bytes(task.feed.targets[task.sides.train]) if self.kernel == "rbf" else 0
+        if vectors + kernel <= free:
+            return
+        rows = {f"{clips} vectors of {pooling.size}": vectors, "kernel of the two largest classes": kernel}
+        within = f"both within {_gib(free)} GiB" if kernel else f"within {_gib(free)} GiB"
+        less = "Take less over time, such as --set family.moments=[mean], or use a machine of more memory."
+        raise RunError(
+            f"A support vector machine ({self.kernel}) of these clips does not fit into memory.",
+            differences=[Difference(field=n, expected=within, found=f"{_gib(b)} GiB") for n, b in rows.items() if b],
+            todo="Add --set trainer.kernel=linear, which keeps no kernel." if vectors <= free else less,
+        )
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Pooled clips."""
+
+    clips: Clips
+    """Positions in the store, ascending."""
+    values: Vectors
+    """Their vectors."""
+    classes: Clips
+    """Class number of each clip of the store."""
+
+    def of(self, clips: Clips) -> Vectors:
+        """Vectors of some of them, as they are given."""
+        found: Vectors = self.values[np.searchsorted(self.clips, clips)]
+        return found
+
+    def targets(self, clips: Clips) -> Clips:
+        """Class numbers of some of them."""
+        found: Clips = self.classes[clips]
+        return found
+
+
+def _pooled(task: Task, pooling: Pooling, clips: Clips) -> _Vectors:
+    """Vectors of clips in store order: from the statistics that the store keeps, or batch by batch from the feed.
+
+    Raises
+    ------
+    RunError
+        When features are not finite; the clips are named.
+    """
+    if pooling.stored:
+        means, variances = task.feed.source.statistics()
+        values = pooling.of_statistics(means[clips], variances[clips])
+    else:
+        values = np.empty((len(clips), pooling.size))
+        start = 0
+        for batch in task.feed.in_order(clips, task.recipe.batch_size):
+            values[start : start + len(batch.clips)] = pooling(batch.features.double()).cpu().numpy()
+            start += len(batch.clips)
+    _require_finite(task, clips[~np.isfinite(values).all(axis=1)])
+    return _Vectors(clips, values, task.feed.targets)
+
+
+def _held_off(task: Task) -> tuple[Clips, Clips]:
+    """Clips of the training side to find the temperature with, whole locations, and the rest; none where none can."""
+    source, train = task.feed.source, task.sides.train
+    groups = held_off(source, train, CALIBRATION, task.recipe.seed)
+    inside = np.array([group_of(source, int(c)) in groups for c in train], dtype=np.bool_)
+    return train[inside], train[~inside]
+
+
+def _record(machine: Machine, vectors: _Vectors, sides: tuple[Clips, Clips], seconds: float) -> EpochRecord:
+    (loss, accuracy), watched = (_score(machine, vectors, side) for side in sides)
+    return EpochRecord(
+        epoch=1,
+        loss=loss,
+        accuracy=accuracy,
+        watched_loss=watched[0] if len(sides[1]) else None,
+        watched_accuracy=watched[1] if len(sides[1]) else None,
+        lr=0.0,
+        seconds=seconds,
+        clips_per_second=len(sides[0]) / seconds,
+    )
+
+
+def _score(machine: Machine, vectors: _Vectors, clips: Clips) -> tuple[float, float]:
+    """Cross-entropy of the probabilities, and accuracy; 0 of no clips."""
+    if not len(clips):
+        return 0.0, 0.0
+    decisions, targets = decided(machine, vectors.of(clips)), vectors.targets(clips)
+    likely = log_softmax(decisions * float(machine.inverse_temperature))
+    right = decisions.argmax(axis=1) == targets
+    return float(-likely[np.arange(len(targets)), targets].mean()), float(right.mean())
+
+
+def _pooling(recipe: TrainingRecipe, layout: Layout) -> Pooling:
+    """What the family takes over time.
+
+    Raises
+    ------
+    RecipeError
+        When the recipe's family is another than ``pooled``.
+    """
+    family = recipes.family(recipe)
+    if isinstance(family, Pooled):
+        return family.pooling(layout)
+    raise RecipeError(
+        "The trainer svm fits features that are pooled over time, and no network.",
+        differences=[Difference(field="family.kind", expected="pooled", found=recipe.family.kind)],
+        todo=f"Add --set family.kind=pooled, or fit pooled_svm --set features={recipe.features}.",
+    )
+
+
+def _require_one_process(task: Task) -> None:
+    if task.team.size > 1:
+        raise RunError(
+            f"The trainer svm works in one process, and there are {task.team.size}.",
+            todo="Start it without torchrun.",
+        )
+
+
+def _require_finite(task: Task, bad: Clips) -> None:
+    if len(bad):
+        names = [
+            Difference(field=task.feed.source.ids[c], expected="finite features", found="NaN or infinity")
+            for c in bad[:3]
+        ]
+        raise RunError(
+            f"{len(bad)} clips of {task.data.store} have features that are not finite.",
+            differences=names,
+            todo="The store is damaged: see what `ascfeat verify` says of it, or extract again.",
+        )
+
+
+def _pair_bytes(targets: Clips) -> int:
+    """Size of the largest kernel matrix, that of the two largest classes, as scikit-learn keeps it, in float32."""
+    counts = np.unique(targets, return_counts=True)[1]
+    return int(4 * np.sort(counts)[-2:].sum() ** 2)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g}"
+
+
+def _require_scikit_learn() -> None:
+    try:
+        import sklearn.svm  # noqa: F401
+    except ImportError as error:
+        raise RunError(
+            f"The trainer svm needs scikit-learn, which is not installed: {error}.",
+            todo='Install it: pip install "ascfeat[svm]".',
+        ) from error
