@@ -1,0 +1,419 @@
+"""Lightning's Trainer around our feed, steps and checkpoints: the door to Lightning."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+from typing_extensions import override
+
+from ascmodels.data import Batch
+from ascmodels.objectives import objective
+from ascmodels.optimisers import optimiser, schedule
+from ascmodels.randomness import torch_seeded
+from ascmodels.selection import after, monitored, stale
+from ascmodels.trainers.base import Task, publish
+from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
+from ascmodels.trainers.networks import Sums, labels, model_of, moment, order_of, prepared, right
+from ascmodels.weights import load_state, load_weights, save_state, save_weights
+from ascschemas.problems import Difference, RunError, StoreError
+from ascschemas.run import EpochRecord, Progress
+
+if TYPE_CHECKING:
+    from ascmodels.trainers.lightning import Lightning
+
+PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LOGS = "lightning"
+"""Folder of Lightning's logs in the run folder."""
+
+
+def fit(options: Lightning, task: Task) -> Progress:
+    """Train from where the run folder stands to the end.
+
+    Raises
+    ------
+    RunError
+        When training cannot go on.
+    """
+    state = _loaded(task)
+    module = Module(options, task, state)
+    if state and stale(module.progress, task.recipe):
+        return module.progress
+    try:
+        with _quiet(), _signals(), closing(module):
+            trainer = _trainer(options, task, module, state)
+            trainer.fit(module, _Parts(module), _Watched(task) if len(_Watched(task)) else None)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(task, module.progress) from None
+    return module.progress
+
+
+def loggers(folder: Path) -> list[Logger]:
+    """A table of the epochs in a run folder, and TensorBoard's log where that is installed.
+
+    Steps are epochs. A run that goes on writes the earlier ones again, in place of those that are there.
+    """
+    made: list[Logger] = [CSVLogger(folder, name=LOGS, version="")]
+    if find_spec("tensorboard"):
+        made.append(TensorBoardLogger(folder, name=LOGS, version="", purge_step=1))
+    return made
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some clips of a training batch, as the network sees them."""
+
+    x: Tensor
+    """Network input of this process's clips, ``(b, ...)``; none where there are fewer clips than processes."""
+    y: Tensor
+    """Labels, ``(b, K)``."""
+    batch: Batch
+    """The whole batch, of all parts and processes."""
+    number: int
+    """Number of the batch in its epoch, counted from 1."""
+    last: bool
+    """Whether the batch ends with it."""
+
+
+class Module(pl.LightningModule):
+    """A run as Lightning wants it: what happens to a part of a batch, and to the end of an epoch.
+
+    Parameters
+    ----------
+    options : Lightning
+        The trainer's options.
+    task : Task
+        What to train.
+    state : dict
+        State of the last checkpoint; empty before the first.
+    """
+
+    def __init__(self, options: Lightning, task: Task, state: dict[str, Any]) -> None:
+        super().__init__()
+        made = model_of(
+            task.recipe, task.layout, len(task.data.classes), task.statistics, channels_last=options.channels_last
+        )
+        self.model = made.to(task.device)
+        self.optimiser = optimiser(task.recipe.optimiser, self.model.network)
+        self.schedule = schedule(task.recipe.schedule, self.optimiser, task.recipe.selection)
+        self.task, self.progress = task, task.folder.progress()
+        if state:
+            load_weights(task.folder.checkpoint(self.progress.epoch), self.model)
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
+            task.watch.note(f"Going on after epoch {self.progress.epoch} of {task.recipe.epochs}.")
+        size = math.ceil(task.recipe.batch_size / task.team.size)
+        self.parts = min(options.accumulate, size)
+        self._loss = objective(task.recipe.objective, len(task.data.classes), task.device)
+        self._forward = (task.team.together(self.model.network),)  # in a tuple: its weights are listed once
+        self._seeded = ExitStack()
+        self._feeding: Generator[Part, None, None] | None = None
+        self._computed: list[tuple[int, Tensor, int]] = []
+        self._sums, self._watched = Sums(), Sums()
+        self._start = self._seconds = 0.0
+
+    def close(self) -> None:
+        """Let go of what an epoch holds: the feed, and torch's generator."""
+        self._seeded.close()
+        if self._feeding is not None:
+            self._feeding.close()
+
+    def feed(self) -> Iterator[Part]:
+        """The parts of the batches of the coming epoch."""
+        self._feeding = self._parts_of(self.progress.epoch + 1)
+        return self._feeding
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimiser
+
+    @override
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch  # the feed has put it there
+
+    @override
+    def on_train_epoch_start(self) -> None:
+        recipe, self._sums, self._watched = self.task.recipe, Sums(), Sums()
+        self._start = time.perf_counter()
+        self._lr = float(self.optimiser.param_groups[0]["lr"])
+        seeded = torch_seeded(recipe.seed, "layers", self.progress.epoch + 1, device=self.task.device)
+        self._seeded.enter_context(seeded)
+
+    @override
+    def training_step(self, part: Part, number: int) -> Tensor:
+        logits = self._forward[0](part.x).float()
+        loss = self._loss(logits, part.y) * len(part.x) if len(part.x) else logits.sum() * 0
+        self._computed.append((len(part.x), loss.detach(), right(logits.detach(), part.y)))
+        # Lightning divides by the number of parts, and the team by the number of processes
+        return loss * (self.parts * self.task.team.size / len(part.batch.clips))
+
+    @override
+    def on_train_batch_end(self, outputs: Any, part: Part, number: int) -> None:
+        self._seconds = time.perf_counter() - self._start
+        if not part.last:
+            return
+        clips, losses, correct = zip(*self._computed, strict=True)
+        self._computed.clear()
+        total = self.task.team.total(sum(clips), sum(float(loss) for loss in losses), sum(correct))
+        epoch = self.progress.epoch + 1
+        if not math.isfinite(total[1]):
+            batches = math.ceil(len(self.task.sides.train) / self.task.recipe.batch_size)
+            where = f"epoch {epoch}, batch {part.number} of {batches}"
+            raise not_finite(self.task, self.progress, where, total[1], part.batch)
+        self._sums = self._sums.plus(*total)
+        self.task.watch.batch(moment(self.task, self._sums, epoch, part.number, self._seconds))
+
+    @override
+    def on_validation_start(self) -> None:
+        self._seeded.close()  # scoring draws nothing of the epoch's
+
+    @override
+    def validation_step(self, batch: Batch, number: int) -> None:
+        x, targets = (self.task.team.share(rows) for rows in (batch.features, batch.targets))
+        if len(x):
+            logits = self.model.network(self.model.normaliser(x)).float()
+            wanted = labels(targets, len(self.task.data.classes))
+            loss = float(self._loss(logits, wanted)) * len(x)
+            self._watched = self._watched.plus(len(x), loss, right(logits, wanted))
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch down, for callbacks, schedule and selection."""
+        self._seeded.close()
+        row = self._row()
+        if row.watched_loss is not None and not math.isfinite(row.watched_loss):
+            where = f"epoch {row.epoch}, while scoring the watched side"
+            raise not_finite(self.task, self.progress, where, row.watched_loss)
+        self.log_dict(metrics(row), logger=False)
+        self.schedule.after_epoch(monitored(row, self.task.recipe))
+        self.progress = after(self.progress, row, self.task.recipe)
+
+    def _row(self) -> EpochRecord:
+        team = self.task.team
+        watched = Sums().plus(*team.total(self._watched.clips, self._watched.loss, self._watched.correct))
+        loss, accuracy = self._sums.means
+        return EpochRecord(
+            epoch=self.progress.epoch + 1,
+            loss=loss,
+            accuracy=accuracy,
+            watched_loss=watched.means[0] if watched.clips else None,
+            watched_accuracy=watched.means[1] if watched.clips else None,
+            lr=self._lr,
+            seconds=time.perf_counter() - self._start,
+            clips_per_second=self._sums.clips / self._seconds,
+        )
+
+    def _parts_of(self, epoch: int) -> Generator[Part, None, None]:
+        task, order, size = self.task, order_of(self.task, epoch), self.task.recipe.batch_size
+        try:
+            with closing(task.feed.batches(order, size)) as batches:  # type: ignore[type-var]  # a generator
+                for number, batch in enumerate(batches, start=1):
+                    x, y = prepared(task, self.model, batch, epoch, number)
+                    some = _shares(len(x), self.parts, task.team.size)
+                    pairs = zip(*(torch.tensor_split(task.team.share(v), some) for v in (x, y)), strict=True)
+                    for i, (a, b) in enumerate(pairs, start=1):
+                        yield Part(a, b, batch, number, last=i == some)
+        except (StoreError, OSError) as error:
+            raise store_gone(task, self.progress, error) from error
+
+
+class Publishing(Checkpoint):
+    """Publishes our checkpoint once all other callbacks have seen the epoch: Lightning calls checkpoints last.
+
+    Parameters
+    ----------
+    module : Module
+        The run.
+    state : dict
+        State of the last checkpoint; empty before the first.
+    others : list of Callback
+        The callbacks whose state is kept.
+    """
+
+    def __init__(self, module: Module, state: dict[str, Any], others: list[Callback]) -> None:
+        self.module, self.state, self.others = module, state, others
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Go on: callbacks, scaler and tables as they were."""
+        for row in self.module.progress.rows:
+            _logged(row, [ours for ours in trainer.loggers if isinstance(ours, CSVLogger | TensorBoardLogger)])
+        if self.state:
+            trainer.precision_plugin.load_state_dict(self.state["scaler"])
+            for callback in self.others:
+                if callback.state_key in self.state["callbacks"]:
+                    callback.load_state_dict(self.state["callbacks"][callback.state_key])
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        task, progress = self.module.task, self.module.progress
+        row = progress.rows[-1]
+        publish(task, progress, lambda folder: self._save(trainer, folder))
+        _logged(row, trainer.loggers)
+        task.watch.epoch(row, selected=progress.selected == row.epoch)
+        trainer.should_stop = trainer.should_stop or stale(progress, task.recipe)
+
+    def _save(self, trainer: pl.Trainer, folder: Path) -> None:
+        save_weights(folder, self.module.model)
+        others = {c.state_key: c.state_dict() for c in self.others}
+        state = {
+            "optimiser": self.module.optimiser.state_dict(),
+            "schedule": self.module.schedule.state_dict(),
+            "scaler": trainer.precision_plugin.state_dict(),
+            "callbacks": {key: kept for key, kept in others.items() if kept},
+        }
+        save_state(folder, state)
+
+
+def metrics(row: EpochRecord) -> dict[str, float]:
+    """What loggers and callbacks are told of an epoch, by the names of ``curves.csv``."""
+    said = row.model_dump(exclude={"epoch"})
+    return {name: float(value) for name, value in said.items() if value is not None}
+
+
+class _Parts:
+    """An epoch's parts, as an iterable that knows its length; nothing is copied, no process is started."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[Part]:
+        return self.module.feed()
+
+    def __len__(self) -> int:
+        task = self.module.task
+        whole, rest = divmod(len(task.sides.train), task.recipe.batch_size)
+        return whole * self.module.parts + (_shares(rest, self.module.parts, task.team.size) if rest else 0)
+
+
+class _Watched:
+    """The batches of the watched side."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.clips = task, task.sides.watched(task.recipe)
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from self.task.feed.in_order(self.clips, self.task.recipe.batch_size)
+        except (StoreError, OSError) as error:
+            raise store_gone(self.task, self.task.folder.progress(), error) from error
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.clips) / self.task.recipe.batch_size)
+
+
+def _shares(clips: int, parts: int, processes: int) -> int:
+    """Parts that a batch is computed in: no more than the process with most clips has clips."""
+    return min(parts, math.ceil(clips / processes))
+
+
+def _loaded(task: Task) -> dict[str, Any]:
+    epoch = task.folder.progress().epoch
+    return load_state(task.folder.checkpoint(epoch)) if epoch else {}
+
+
+def _trainer(options: Lightning, task: Task, module: Module, state: dict[str, Any]) -> pl.Trainer:
+    """Lightning's Trainer, set up for one process of ours."""
+    ours: dict[str, Any] = {
+        "max_epochs": task.recipe.epochs,
+        "accumulate_grad_batches": module.parts,
+        "precision": PRECISIONS[options.precision],
+        "strategy": SingleDeviceStrategy(device=task.device),
+        "accelerator": "cuda" if task.device.type == "cuda" else "cpu",
+        "devices": [task.device.index or 0] if task.device.type == "cuda" else 1,
+        "plugins": [LightningEnvironment()],  # whoever started the processes, the team brings them together
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": True,  # by Publishing; Lightning adds its own only where there is none
+        "default_root_dir": task.folder.path,
+    }
+    theirs = options.arguments(task)
+    _require_apart(ours, theirs)
+    silent = {"enable_progress_bar": False, "enable_model_summary": False}
+    others = list(theirs.pop("callbacks", []))
+    callbacks = [*others, Publishing(module, state, others)]
+    theirs["logger"] = theirs.get("logger", False) if task.team.leads else False
+    trainer = pl.Trainer(**silent | theirs | ours, callbacks=callbacks)
+    _count_on(trainer, module.progress.epoch, math.ceil(len(task.sides.train) / task.recipe.batch_size))
+    return trainer
+
+
+def _require_apart(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    both = sorted(ours.keys() & theirs.keys())
+    if both:
+        rows = [Difference(field=name, expected=str(ours[name]), found=str(theirs[name])) for name in both]
+        raise RunError(
+            "The trainer gives Lightning arguments that the training recipe decides.",
+            differences=rows,
+            todo="Leave them out of arguments(); change the recipe, such as with --set epochs=5.",
+        )
+
+
+def _count_on(trainer: pl.Trainer, epochs: int, steps: int) -> None:
+    """Let Lightning count epochs and steps from where the run stands."""
+    loop = trainer.fit_loop
+    so_far = dict.fromkeys(("ready", "started", "processed", "completed"), epochs)
+    loop.epoch_progress.load_state_dict({"total": so_far, "current": so_far})
+    taken = loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+    taken.ready = taken.completed = epochs * steps
+    loop.epoch_loop._batches_that_stepped = epochs * steps  # the step that Lightning's own callbacks log by
+
+
+def _logged(row: EpochRecord, to: list[Logger]) -> None:
+    for logger in to:
+        logger.log_metrics(metrics(row), step=row.epoch)
+        logger.save()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning keeps its tips and hints to itself; who is told what is the watcher's affair."""
+    voices = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [voice.level for voice in voices]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        try:
+            for voice in voices:
+                voice.setLevel(logging.ERROR)
+            yield
+        finally:
+            for voice, level in zip(voices, levels, strict=True):
+                voice.setLevel(level)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt again, and not ``exit(1)`` and deaf ears; SIGTERM ends with a failure's status."""
+    on_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        if on_main:
+            signal.signal(signal.SIGINT, before)
