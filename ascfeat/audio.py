@@ -199,7 +199,7 @@ def probe(tree: Tree, clips: Sequence[str], sample: int = 50) -> AudioFormat:
     found = Counter(_formats(tree, drawn[:sample])) or Counter(itertools.islice(_formats(tree, clips), 1))
     if not found:
         raise DatasetError(
-            f"None of the {len(clips)} recordings listed in {tree.root} can be decoded.",
+            f"None of the {len(clips)} recordings listed in {tree.root} is there, or none can be decoded.",
             todo=f"Run `ascfeat check {tree.root}` to see why.",
         )
     return found.most_common(1)[0][0]

@@ -16,11 +16,10 @@ from ascfeat.digests import Digests, own_digests
 from ascfeat.dsp.devices import resolve_device
 from ascfeat.plan import clips_per_unit, keeps_samples, plan, stored_bytes
 from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set_aside
-from ascfeat.share import copy_mark
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
-from ascfeat.store.metadata import ROOT
-from ascfeat.store.places import Folder, Place, open_place
-from ascfeat.store.reading import Rewritten
+from ascfeat.store.metadata import ROOT, SPARE, copy_mark
+from ascfeat.store.places import Folder, Place, open_place, refuse_writing
+from ascfeat.store.reading import Rewritten, damaged, unfinished_copy
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
@@ -116,7 +115,7 @@ def prepare(
     StoreMismatch
         When a store of that name was made from something else; the differing fields are named.
     AscError
-        When recipe and recordings do not fit, or no recording can be decoded.
+        When recipe and recordings do not fit, no recording can be decoded, or ``features`` can only be read.
     """
     twice = [name for name, n in Counter(r.name for r in recipes).items() if n > 1]
     if twice:
@@ -124,6 +123,8 @@ def prepare(
             f"{len(recipes)} recipes were given, and several are called {', '.join(twice)}.",
             todo="Give each recipe once, and each a name of its own.",
         )
+    if not (library := open_place(features)).writable:
+        raise refuse_writing(library)
     at = resolve_device(device)
     audio = probe(tree, [c.id for c in manifest.clips])
     sources = sources_for(recipes, tags, [c.id for c in manifest.clips], audio, device=at)
@@ -131,7 +132,7 @@ def prepare(
     look = _Look(tree, manifest, digests or own_digests(), reading)
     bits = sample_bits(tree, [c.id for c in manifest.clips]) if any(keeps_samples(r, audio) for r in whole) else 0
     headers = [plan(r, manifest, audio, backend=backend, device=at, bits=bits) for r in whole]
-    shelves = [*dict.fromkeys([open_place(features), *libraries])]
+    shelves = [*dict.fromkeys([library, *libraries])]
     jobs = [_job(look, store_path(features, h.dataset, h.recipe.name), h, shelves) for h in headers]
     return [replace(job, tags=source) for job, source in zip(jobs, sources, strict=True)]
 
@@ -456,10 +457,9 @@ def _as_made_by(old: StoreHeader, header: StoreHeader) -> StoreHeader:
 
 def _refuse_no_store(place: Place) -> None:
     if place.parent.exists(copy_mark(place)):
-        raise StoreError(
-            f"{place} is a copy that is not finished.",
-            todo="Run the same `ascfeat push` or `pull` again, which goes on; or remove it with `ascfeat gc`.",
-        )
+        raise unfinished_copy(place)
+    if isinstance(place, Folder) and place.exists(SPARE):
+        raise damaged(place, f"its {ROOT} is not there, and the copy of it is")
     if isinstance(place, Folder) and place.path.exists():
         raise StoreError(
             f"{place} is there and is not a feature store: it has no zarr.json.",

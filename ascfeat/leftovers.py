@@ -12,9 +12,8 @@ from typing import Literal
 
 from ascfeat.lock import exclusive, lock_name
 from ascfeat.reuse import BEFORE, has_leftovers, settle
-from ascfeat.share import COPY, copy_mark
 from ascfeat.store import Store, clip_table, table_digest
-from ascfeat.store.metadata import ROOT
+from ascfeat.store.metadata import COPY, ROOT, copy_mark
 from ascfeat.store.places import PARTIAL, Folder, Place
 from ascschemas.dataset import Manifest
 from ascschemas.problems import StoreError
@@ -142,7 +141,7 @@ def _of(place: Place, older_than: float | None) -> Iterator[Leftover]:
 def _superseded(place: Place, sealed: Sequence[Store], manifest: Manifest) -> Iterator[Leftover]:
     """A sealed store, where another one here has all of its recordings and is the dataset as it is now."""
     old = next((s for s in sealed if s.place == place), None)
-    if old is None or _is_current(old, manifest):
+    if old is None or old.header.dataset != manifest.dataset or _is_current(old, manifest):
         return
     for new in sealed:
         alike = all(

@@ -11,7 +11,7 @@ from pathlib import Path
 from ascfeat.lock import Held, exclusive
 from ascfeat.store import contents, metadata
 from ascfeat.store.chunks import Damaged, text_of
-from ascfeat.store.metadata import ROOT, SPARE
+from ascfeat.store.metadata import ROOT, SPARE, copy_mark
 from ascfeat.store.places import Folder, Place, open_place
 from ascfeat.store.reading import HEADER, Store, open_store, root_of, store_path
 from ascfeat.work import ordered
@@ -20,7 +20,6 @@ from ascschemas.problems import Difference, StoreError, StoreMismatch
 
 THREADS = 4
 """Files under way at once; each is as large as a shard."""
-COPY = "copy"
 ATTEMPTS = 3
 """Times that a file is sent before the way there is called unfit."""
 
@@ -69,11 +68,6 @@ class Copied:
     """Their size."""
     made: bool
     """Whether the copy was no store before."""
-
-
-def copy_mark(place: Place) -> str:
-    """The name, beside a store, of what says that a copy to there is not finished."""
-    return f".{place.name}.{COPY}"
 
 
 def transfer(source: Place | Path | str, to: Place | Path | str) -> Transfer:

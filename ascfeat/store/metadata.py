@@ -25,6 +25,8 @@ ROOT: Final = "zarr.json"
 """The root's metadata; an array's have the same name in its folder."""
 SPARE: Final = "ledger/root.json"
 """A copy of the root's metadata, which it is restored from when it is damaged."""
+COPY: Final = "copy"
+"""How what says, beside a store, that a copy to there is not finished ends."""
 ROOT_BYTES: Final = 4 << 20
 """Largest metadata of a root: header, seal, and a copy of the metadata of every array."""
 ARRAY_BYTES: Final = 1 << 18
@@ -62,6 +64,11 @@ ITEMS: Final = {"float16": 2, "float32": 4, "float64": 8, "int16": 2, "int32": 4
 """Bytes of one number."""
 OUTSIDE_SHARDS: Final = 20
 """Bytes by which a chunk may be larger than its numbers: blosc's header and a checksum."""
+
+
+def copy_mark(place: Place) -> str:
+    """The name, beside a store, of what says that a copy to there is not finished."""
+    return f".{place.name}.{COPY}"
 
 
 def read_root(place: Place) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,9 @@ class Place(ABC):
     Every method raises ``FileNotFoundError`` for a key that is not there, and ``OSError`` for what the disk or the
     server refuses; a place is safe to use from several threads, and can be pickled to another process.
     """
+
+    writable: ClassVar[bool] = True
+    """Whether anything can ever be written there, rights aside."""
 
     @property
     @abstractmethod

@@ -20,7 +20,7 @@ from ascfeat.store.metadata import LEDGER, ROOT, STRINGS_PER_CHUNK
 from ascfeat.store.places import Place, open_place
 from ascfeat.store.shards import ShardReader
 from ascfeat.store.table import PROPERTIES, table_digest
-from ascfeat.store.views import View, Wanted, select
+from ascfeat.store.views import TorchClips, View, Wanted, select
 from ascschemas.base import canonical_json
 from ascschemas.problems import Difference, StoreError, nearest
 from ascschemas.store import ClipRecord, Seal, StoreHeader, UnitRecord
@@ -84,6 +84,11 @@ class Store:
     def __reduce__(self) -> tuple[Callable[[Place, Seal | None], Store], tuple[Place, Seal | None]]:
         """To another process by its place: what was read of it stays here. It must be the same store there."""
         return _opened_again, (self.place, self.seal)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(n) for n in self.layout.shape)
+        state = "sealed" if self.seal else "not finished"
+        return f"<{type(self).__name__} {self.place}: {self.header.clips} clips of {shape}, {state}>"
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -230,6 +235,14 @@ class Store:
         ``store.sel(scene="bus", device=["b", "c"], split="fold1", side="train").numpy()``
         """
         return View(self, select(self, split, side, properties))
+
+    def numpy(self) -> Values:
+        """All values in memory, ``(clips, *layout.shape)``; as ``view().numpy()``."""
+        return self.view().numpy()
+
+    def torch(self) -> TorchClips:
+        """All clips as a dataset for a ``DataLoader``; as ``view().torch()``."""
+        return self.view().torch()
 
     def dask(self) -> dask.array.Array:
         """All values as a lazy array, a unit a chunk; as ``view().dask()``."""
@@ -422,12 +435,20 @@ def store_path(features: Place | Path | str, dataset: str, recipe: str) -> Place
     return open_place(features) / dataset / f"{recipe}.zarr"
 
 
-def find_stores(features: Place | Path | str, recipe: str | None = None) -> list[Place]:
-    """The stores of a feature folder, sorted; those of one recipe if it is named."""
+def find_stores(features: Place | Path | str, recipe: str | None = None, *, broken: bool = False) -> list[Place]:
+    """The stores of a feature folder, sorted; those of one recipe if it is named.
+
+    With ``broken``, also those that have lost their root's document, and copies that are not finished.
+    """
     library = open_place(features)
     below = (library / dataset for dataset in library.folders())
     names = ((d, [f"{recipe}.zarr"] if recipe else [n for n in d.folders() if n.endswith(".zarr")]) for d in below)
-    return [d / name for d, each in names for name in each if (d / name).exists(ROOT)]
+    found = (d / name for d, each in names for name in each)
+    return [p for p in found if p.exists(ROOT) or (broken and _is_broken(p))]
+
+
+def _is_broken(place: Place) -> bool:
+    return place.exists(metadata.SPARE) or place.parent.exists(metadata.copy_mark(place))
 
 
 def open_store(place: Place | Path | str) -> Store:
@@ -471,15 +492,33 @@ def root_of(place: Place) -> dict[str, Any]:
     try:
         root = metadata.read_root(place)
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(
-            f"There is no feature store at {place}.",
-            todo="Make it with `ascfeat extract`, or list what there is with `ascfeat ls`.",
-        ) from None
+        raise _no_root(place) from None
     if not isinstance(root.get("attributes"), dict):
         raise damaged(place, "its zarr.json is not that of a feature store")
     if root["attributes"].get(metadata.CHECK, digest := metadata.root_digest(root)) != digest:
         raise damaged(place, "its zarr.json does not match its digest")
     return root
+
+
+def unfinished_copy(place: Place) -> StoreError:
+    """The error for a place that somebody copies a store to, or did so and was interrupted."""
+    return StoreError(
+        f"{place} is a copy that is not finished.",
+        todo="Run the same `ascfeat push` or `pull` again, which goes on; or let it go with "
+        "`ascfeat gc --older-than 0 --delete`.",
+    )
+
+
+def _no_root(place: Place) -> StoreError:
+    """Why there is no root's document: an unfinished copy, a store that has lost it, or no store."""
+    if place.parent.exists(metadata.copy_mark(place)):
+        return unfinished_copy(place)
+    if place.exists(metadata.SPARE):
+        return damaged(place, f"its {ROOT} is not there, and the copy of it is")
+    return StoreError(
+        f"There is no feature store at {place}.",
+        todo="Make it with `ascfeat extract`, or list what there is with `ascfeat ls`.",
+    )
 
 
 def damaged(place: Place | str, why: str) -> StoreError:

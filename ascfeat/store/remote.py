@@ -194,6 +194,8 @@ class Bucket(_Remote):
 class Web(_Remote):
     """What a plain web server serves, to read: such a server cannot list a store, and a sealed store need not be."""
 
+    writable = False
+
     @override
     def files(self, key: str = "") -> Iterator[str]:
         """Keys of all files below a key: of a sealed store from its metadata, of anything else from listings.

@@ -312,7 +312,7 @@ def _shard(store: Store, unit: int, names: Sequence[str]) -> Found[list[Array | 
     failed = store._shards.unpacked(data, index, out)
     for i, why in failed.items():
         kind: ProblemKind = "missing" if index[i, 0] == chunks.ABSENT else "damaged"
-        yield Problem(kind, names[rows[i]], why, unit=unit)
+        yield Problem(kind, names[rows[i]], f"{why} ({key})", unit=unit)
     held = index[: len(rows)][index[: len(rows), 0] != chunks.ABSENT]
     if not failed and int(held[:, 1].sum()) + chunks.index_size(len(index)) != len(data):
         yield Problem("different", where, f"{key} holds more than its chunks and its index", unit=unit)

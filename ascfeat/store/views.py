@@ -156,7 +156,7 @@ def select(store: Store, split: str | None, side: str | None, wanted: dict[str, 
     """
     chosen = store.usable.copy()
     for name, values in wanted.items():
-        chosen &= _having(store, name, [values] if isinstance(values, str) else list(values))
+        chosen &= _having(store, name, values)
     if (split is None) != (side is None):
         raise StoreError("A side is one of a split, and only one of both was given.", todo="Give split= and side=.")
     if split is not None and side is not None:
@@ -166,16 +166,23 @@ def select(store: Store, split: str | None, side: str | None, wanted: dict[str, 
     return np.flatnonzero(chosen)
 
 
-def _having(store: Store, name: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:
+def _having(store: Store, name: str, wanted: Wanted) -> npt.NDArray[np.bool_]:
     names = [SCENE, "clip", *PROPERTIES]
     _known(store, "property", name, names)
     column = store.table["label" if name == SCENE else name]
+    values = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else [*wanted]
     for value in values:
+        if not isinstance(value, str):
+            raise StoreError(
+                f"{name}={wanted!r} selects no clips: {value!r} is no text.", todo="Give a word, or several."
+            )
         _known(store, name, value, sorted({*column}))
     return np.isin(np.array(column), list(values))
 
 
 def _known(store: Store, what: str, value: str, known: Sequence[str]) -> None:
+    if not any(known):
+        raise StoreError(f"The clips of {store.place} have no {what}.", todo="Select by something else.")
     if value not in known:
         shown = ", ".join(repr(k) for k in known[:8]) + (", …" if len(known) > 8 else "")
         raise StoreError(

@@ -142,7 +142,7 @@ def _run(
         seconds = work.forecast_seconds(tree, manifest, todo, device=device, at_once=at_once)
         _forecast(todo, seconds, str(pool or f"{at_once} threads"))
     leave_imports_alone()
-    with progress_reporter(work.recordings(todo, apart=pool is not None)) as report:
+    with progress_reporter(work.recordings(todo, apart=pool is not None), then="sealing") as report:
         return work.run(
             tree, manifest, jobs, device=device, threads=threads, workers=pool, wait=wait, progress=report, say=say
         )
@@ -230,6 +230,8 @@ def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
         say(f"{job.place}: {_intent(job)}")
         for line in job.changes.lines():
             say(f"  {line}")
+        if job.changes.storage and (tolerance := job.header.encoding.tolerance) is not None:
+            say(f"note: values will be rounded by at most {tolerance:g} dB; to be exact again they are computed again")
         if job.gone:
             say(f"note: {_gone(job)}")
         if job.trusted:
@@ -252,7 +254,10 @@ def _intent(job: Job) -> str:
     clips = job.header.clips
     if not job.pending:
         taken = ", from a library" if job.place in job.libraries else ""
-        return f"whole{taken}, nothing to do" if job.sealed else "every unit is done, to be sealed"
+        return f"sealed{taken}, nothing to do" if job.sealed else "every unit is done, to be sealed"
+    if job.sealed and not (job.anew or job.changes):
+        left = f"sealed, but {len(job.clips)} of {clips} clips are damaged or gone there"
+        return f"{left}; {len(job.computing)} to be computed"
     if job.anew or job.changes:
         return f"not up to date; {len(job.computing)} of {clips} clips to be computed"
     if len(job.clips) < clips:

@@ -20,6 +20,10 @@ from ascschemas.problems import AscError
 
 PLAIN_LINE_SECONDS = 10.0
 """How often a piped job says where it is."""
+READING = ("check", "diff", "evaluate", "info", "ls", "papers", "predict", "recipes", "show", "verify")
+"""Commands that leave nothing half done."""
+STOPPED = "Stopped. What is finished is kept; the same command goes on from there."
+STOPPED_READING = "Stopped."
 
 
 def console() -> Console:
@@ -44,13 +48,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 @contextmanager
-def progress_reporter(total: int, unit: str = "clips") -> Iterator[Callable[[int], None]]:
-    """Yield ``report(done)``: a bar with rate and time left on a terminal, a line now and then when piped."""
+def progress_reporter(total: int, unit: str = "clips", then: str = "") -> Iterator[Callable[[int], None]]:
+    """Yield ``report(done)``: a bar with rate and time left on a terminal, a line now and then when piped.
+
+    ``then`` is what goes on when all is counted, in a word.
+    """
     err = err_console()
-    if err.is_terminal:
+    if not total:
+        yield lambda done: None
+    elif err.is_terminal:
         with _bar(err, unit) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda done: bar.update(task, completed=done)
+            task = bar.add_task("", total=total, now="")
+            yield lambda done: bar.update(task, completed=done, now=then if done >= total else "")
+            bar.update(task, completed=total, now="")
     else:
         yield _plain_lines(total, unit)
 
@@ -71,7 +81,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        err_console().print("Stopped. What is finished is kept; the same command goes on from there.")
+        err_console().print(STOPPED_READING if _only_reads(arguments) else STOPPED)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()
@@ -80,6 +90,11 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         err_console().print(Text(f"{error.filename or 'A file'}: {error.strerror or error}."), soft_wrap=True)
         err_console().print("Check the path, its rights and the space there; then run the same command again.")
         sys.exit(2)
+
+
+def _only_reads(arguments: Sequence[str] | None) -> bool:
+    words = sys.argv[1:] if arguments is None else arguments
+    return next((w for w in words if not w.startswith("-")), "") in READING
 
 
 def duration(seconds: float) -> str:
@@ -96,6 +111,17 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> count(1, "problem"), count(2, "problem")
+    ('1 problem', '2 problems')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def size(count: float) -> str:
@@ -144,13 +170,14 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The current rate as text."""
-        speed = task.finished_speed or task.speed
+        speed = task.completed / task.elapsed if task.elapsed else None  # of all so far: the last second says little
         return Text(f"{speed:.1f} {self.unit}/s" if speed else f"- {self.unit}/s")
 
 
 def _bar(err: Console, unit: str) -> Progress:
     columns = (BarColumn(bar_width=None), MofNCompleteColumn(), _Rate(unit), TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=False)
+    shared = sys.stdout.isatty()  # lines go above the bar; what is piped goes where it is wanted
+    return Progress(*columns, TextColumn("{task.fields[now]}"), console=err, transient=False, redirect_stdout=shared)
 
 
 def _plain_lines(total: int, unit: str) -> Callable[[int], None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asccli.output import progress_reporter, say
+from asccli.output import count, progress_reporter, say
 
 if TYPE_CHECKING:
     from ascfeat.repair import Repaired
@@ -59,9 +59,10 @@ def _show(store: str, done: Repaired) -> None:
     if not done.problems:
         say(f"{store}: whole, nothing to repair")
         return
-    counts = {"files restored": len(done.files), "units computed again": len(done.units)}
-    made = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "sealed again"
-    say(f"{store}: {len(done.problems)} problems healed; {made}")
+    healed = len(done.problems) - len(done.left)
+    files, units = count(len(done.files), "file"), count(len(done.units), "unit")
+    made = [*[f"{files} restored"][: len(done.files)], *[f"{units} computed again"][: len(done.units)]]
+    say(f"{store}: {count(healed, 'problem')} healed; {', '.join(made) or 'sealed again'}")
     for problem in done.left:
         say(f"left: {problem}")
     if done.left:

@@ -59,5 +59,5 @@ def _copy(source: str, to: str, threads: int, *, wait: bool) -> None:
         say(f"{done.target}: whole, nothing to do; digest {task.digest}")
         return
     kept = f", {there} were there" if there else ""
-    sent = f"{done.sent} of {done.files} files sent ({size(done.bytes)}){kept}"
+    sent = f"{done.sent} of {done.files} files copied ({size(done.bytes)}){kept}"
     say(f"{done.target}: {sent}; all are checked; digest {task.digest}")

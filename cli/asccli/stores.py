@@ -43,14 +43,18 @@ def ls(folder: str) -> None:
     from ascfeat.store import Store, find_stores
 
     rows = []
-    for place in find_stores(folder):
+    for place in find_stores(folder, broken=True):
         try:
             rows.append(_row(Store(place)))
         except StoreError as error:
-            rows.append((place.parent.name, place.stem, "-", "-", "-", "damaged: " + error.what))
+            rows.append((place.parent.name, place.stem, "-", "-", "-", _broken(error.what)))
     if not rows:
         raise StoreError(f"There are no feature stores in {folder}.", todo="Make one with `ascfeat extract`.")
     console().print(table("", ["dataset", "recipe", "clips", "shape", "size", "state"], rows))
+
+
+def _broken(what: str) -> str:
+    return "not finished: a copy" if "a copy that is not finished" in what else f"damaged: {what}"
 
 
 @click.command()

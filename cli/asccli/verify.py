@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asccli.output import console, progress_reporter, say, table
+from asccli.output import console, count, progress_reporter, say, table
 
 if TYPE_CHECKING:
     from ascfeat.store import Place, Problem, Store
@@ -57,13 +57,16 @@ def verify(store: str, recompute: Share | None, dataset: Path | None, threads: i
     threads = threads or os.cpu_count() or 1
     place = open_place(store)
     if _beyond_opening(place) and _print(root_problems(place)):
+        say("Restore it from a copy, or remove it and extract again.")
         return 1
     opened = open_to_verify(place)
     header = opened.header
     say(f"{store}: {header.clips} clips, {header.recipe.name} by {header.backend}")
     with progress_reporter(header.clips) as report:
         wrong = _print(read_through(opened, threads=threads, progress=report))
-    if not wrong:
+    if wrong:
+        say(f"{count(wrong, 'problem')}. Heal the store with `ascfeat repair {store} --dataset DIR`.")
+    else:
         say("Whole: every checksum, digest, statistic and count is what was sealed.")
     if recompute is not None and dataset is not None:
         wrong += _recompute(opened, dataset, recompute, threads)
@@ -117,7 +120,8 @@ def _numbers(c: Comparison) -> Sequence[str]:
 
 
 def _print(problems: Iterable[Problem]) -> int:
-    count = 0
-    for count, problem in enumerate(problems, start=1):  # noqa: B007  # counted as they come
+    found = 0
+    for problem in problems:
         say(str(problem))
-    return count
+        found += 1
+    return found

@@ -107,8 +107,12 @@ def differences(expected: Any, found: Any, prefix: str = "") -> tuple[Difference
     return () if expected == found else (Difference(field=prefix, expected=_word(expected), found=_word(found)),)
 
 
+LISTED = 20
+"""Names that are listed where none is near."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A half-sentence that suggests the nearest known names, or lists them all when none is near.
+    """A half-sentence that suggests the nearest known names, or lists some when none is near.
 
     Examples
     --------
@@ -116,8 +120,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'did you mean logmel256?'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}."
+    alike = [known for known in names if known.casefold() == name.casefold()]
+    close = alike or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(names[:LISTED]) or 'none'}{', …' if len(names) > LISTED else '.'}"
 
 
 def _word(value: Any) -> str:

@@ -88,7 +88,7 @@ def test_two_people_extract_the_same(bench: Path, world: World, tmp_path: Path, 
     assert other != worker
     assert files(f"{features}/noises/slow.zarr") == files(bench / "whole" / "noises" / "slow.zarr")
     status, said = world.run(*words(bench, features), **env)
-    assert (status, "whole, nothing to do" in said) == (0, True), said
+    assert (status, "sealed, nothing to do" in said) == (0, True), said
 
 
 @pytest.mark.parametrize("added", [False, True], ids=["replaced", "added"])

@@ -66,7 +66,7 @@ def test_the_store_follows_its_dataset(root: Path) -> None:
     assert "3 of 20 clips to be computed" in said
     assert "20 of 20 clips usable; 3 computed, 17 taken as they were" in said
     fresh = extract("--features", "fresh", "--library", "features")  # the same store lies there
-    assert "features/noises/small.zarr: whole, from a library, nothing to do" in fresh
+    assert "features/noises/small.zarr: sealed, from a library, nothing to do" in fresh
     assert not Path("fresh").exists()
     extract("--features", "fresh")
     assert files("features") == files("fresh")

@@ -173,7 +173,7 @@ def test_the_command_heals_and_says_what_it_did(dataset: Path, tmp_path: Path) -
     assert subprocess.run(["ascfeat", "verify", str(place)], capture_output=True, check=False).returncode == 1
     run = subprocess.run(words, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert "1 files restored, 1 units computed again" in run.stdout
+    assert "1 file restored, 1 unit computed again" in run.stdout
     assert "It holds what it held when it was sealed." in run.stdout
     assert files(place) == whole
     again = subprocess.run(words, capture_output=True, text=True, check=True)
