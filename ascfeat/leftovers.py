@@ -20,8 +20,14 @@ from ascschemas.problems import StoreError
 
 Kind = Literal["partial", "before", "lock", "unfinished", "copy", "superseded"]
 
-HIDDEN = re.compile(rf"^\.(?P<store>.+\.zarr)\.(?P<rest>{BEFORE}(-\d+)?|lock|{COPY}|[^.]+{re.escape(PARTIAL)})$")
+HIDDEN = re.compile(
+    rf"^\.{{1,2}}(?P<store>[^.].*\.zarr)\.(?P<rest>{BEFORE}(-\d+)?|lock|{COPY}|((lock|{COPY})\.)?[^.]+{re.escape(PARTIAL)})$"
+)
 """Names of what lies hidden beside a store."""
+
+
+YOUNG_SECONDS = 60.0
+"""How long a lock's mark may take from its first byte to its place."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ def _of(place: Place, older_than: float | None) -> Iterator[Leftover]:
     hidden = [(n, m["rest"]) for n in _entries(place.parent) if (m := HIDDEN.match(n)) and m["store"] == place.name]
     rests = [rest for _, rest in hidden]
     marks = [copy_mark(place)] if COPY in rests and place.exists(ROOT) else []  # killed after the last file of a copy
-    partial = tuple(sorted([n for n, rest in hidden if rest.endswith(PARTIAL)] + _unpublished(place) + marks))
+    unborn = [n for n, rest in hidden if rest.endswith(PARTIAL) and not _is_young(place.parent, n)]
+    partial = tuple(sorted(unborn + _unpublished(place) + marks))
     if partial:
         yield _leftover("partial", place, partial, "left by a writer that was killed")
     store = _store(place)
@@ -190,6 +197,15 @@ def _entries(folder: Place) -> list[str]:
     if isinstance(folder, Folder):
         return sorted(p.name for p in folder.path.iterdir()) if folder.path.is_dir() else []
     return sorted({key.split("/", 1)[0] for key in folder.files()})
+
+
+def _is_young(beside: Place, name: str) -> bool:
+    """Whether somebody may be about to publish it: who waits for a lock writes its own mark without holding one."""
+    if not isinstance(beside, Folder) or not name.startswith(".."):
+        return False
+    with suppress(OSError):
+        return time.time() - (beside.path / name).stat().st_mtime < YOUNG_SECONDS
+    return True
 
 
 def _unpublished(place: Place) -> list[str]:

@@ -69,6 +69,16 @@ def test_leftovers_of_killed_writers_go_and_stores_stay(library: Path) -> None:
     assert found(library) == {}
 
 
+def test_what_was_to_become_a_lock_goes_once_nobody_can_be_writing_it(library: Path) -> None:
+    unborn = library / "made" / "..whole.zarr.lock.x1y2z3.partial"
+    unborn.write_text("half")
+    assert found(library) == {}
+    os.utime(unborn, (time.time() - 100,) * 2)
+    assert found(library) == {"partial": [str(unborn)]}
+    assert [remove(f) for f in survey(Folder(library)).leftovers] == [True]
+    assert not unborn.exists()
+
+
 def half_a_copy(library: Path) -> Path:
     """A copy that was killed before its last file."""
     task = transfer(library / "made" / "whole.zarr", library / "made" / "copied.zarr")
@@ -221,3 +231,14 @@ def test_the_command_names_and_removes_only_when_told(library: Path) -> None:
     assert Store(library / "made" / "half.zarr").seal is None
     clean = CliRunner().invoke(gc, [str(library)], standalone_mode=False)
     assert "Nothing can go." in clean.output
+
+
+def test_a_store_of_another_dataset_is_not_judged(dataset, recipe, tmp_path: Path) -> None:
+    """A subset in the same library is no older state of the whole, though the whole holds all of it."""
+    tree, manifest = dataset
+    library = tmp_path / "features"
+    subset = manifest.model_copy(update={"dataset": "subset", "clips": manifest.clips[:5], "splits": ()})
+    for clips in (subset, manifest):
+        run(tree, clips, prepare(tree, clips, [recipe], library, device="cpu"), device="cpu")
+    assert len(list(library.glob("*/*.zarr"))) == 2
+    assert survey(Folder(library), manifest=manifest).leftovers == ()
