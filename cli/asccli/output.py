@@ -57,7 +57,7 @@ def progress_reporter(total: int, unit: str = "clips", then: str = "") -> Iterat
     if not total:
         yield lambda done: None
     elif err.is_terminal:
-        with _bar(err, unit) as bar:
+        with _bar(err, unit) as bar, _above(err):
             task = bar.add_task("", total=total, now="")
             yield lambda done: bar.update(task, completed=done, now=then if done >= total else "")
             bar.update(task, completed=total, now="")
@@ -66,8 +66,24 @@ def progress_reporter(total: int, unit: str = "clips", then: str = "") -> Iterat
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """A line that is never folded."""
-    (err_console() if err else console()).print(Text(line), soft_wrap=True)
+    """A line that is never folded; on a terminal above the bar that is drawn there."""
+    there = err_console() if err else console()
+    if _BARS and there.is_terminal:
+        there = _BARS[-1]
+    there.print(Text(line), soft_wrap=True)
+
+
+_BARS: list[Console] = []
+"""The console that draws a bar now, which alone can write above it."""
+
+
+@contextmanager
+def _above(bar: Console) -> Iterator[None]:
+    _BARS.append(bar)
+    try:
+        yield
+    finally:
+        _BARS.remove(bar)
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
@@ -176,8 +192,8 @@ class _Rate(ProgressColumn):
 
 def _bar(err: Console, unit: str) -> Progress:
     columns = (BarColumn(bar_width=None), MofNCompleteColumn(), _Rate(unit), TextColumn("left"), TimeRemainingColumn())
-    shared = sys.stdout.isatty()  # lines go above the bar; what is piped goes where it is wanted
-    return Progress(*columns, TextColumn("{task.fields[now]}"), console=err, transient=False, redirect_stdout=shared)
+    now = TextColumn("{task.fields[now]}")
+    return Progress(*columns, now, console=err, transient=False, redirect_stdout=False, redirect_stderr=False)
 
 
 def _plain_lines(total: int, unit: str) -> Callable[[int], None]:
