@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,12 +14,14 @@ from ascmodels.families.base import Family
 from ascmodels.trainers.base import Trainer
 from ascschemas import plugins
 from ascschemas.base import Frozen, Parameters
-from ascschemas.problems import RecipeError, UnknownName, nearest
+from ascschemas.problems import Difference, RecipeError, UnknownName, nearest
 from ascschemas.refusals import refusal
 from ascschemas.training import TrainingRecipe
 
 SLOTS = {"family": "ascmodels.families", "trainer": "ascmodels.trainers"}
 """Fields filled by plug-ins, and their entry-point tables."""
+BASES: dict[str, type[Frozen]] = {"family": Family, "trainer": Trainer}
+"""What a plug-in of each must be a class of."""
 SAID = ("name", "title", "sources", "claims")
 """Fields that describe a recipe and cannot be set from the command line."""
 COMMAND_LINE = "command line"
@@ -125,7 +128,7 @@ def _forget_strangers(place: dict[str, Any], fields: set[str]) -> None:
 def _fields(slot: str, kind: Any) -> set[str]:
     """Parameters of a kind of family, trainer, objective, optimiser or schedule."""
     if slot in SLOTS:
-        return set(plugins.load(SLOTS[slot], str(kind)).model_fields)
+        return set(_class(slot, str(kind)).model_fields)
     models = _models(TrainingRecipe.model_fields[slot].annotation)
     return {name for m in models if m.model_fields["kind"].default == kind for name in m.model_fields}
 
@@ -149,7 +152,7 @@ def _completed(slot: str, parameters: Parameters) -> Parameters:
 
 
 def _plugin(slot: str, parameters: Parameters) -> Frozen:
-    model: type[Frozen] = plugins.load(SLOTS[slot], parameters.kind)
+    model = _class(slot, parameters.kind)
     try:
         return model.model_validate(parameters.values())
     except ValidationError as error:
@@ -160,6 +163,20 @@ def _plugin(slot: str, parameters: Parameters) -> Frozen:
             known=[f"{slot}.{name}" for name in model.model_fields],
             prefix=f"{slot}.",
         ) from None
+
+
+def _class(slot: str, kind: str) -> type[Frozen]:
+    """The class that is registered under a name, if it is one of what it should be and can be made."""
+    found, base = plugins.load(SLOTS[slot], kind), BASES[slot]
+    made = isinstance(found, type) and issubclass(found, base)
+    if made and not inspect.isabstract(found):
+        return cast(type[Frozen], found)
+    lacks = f"{found.__qualname__} without {', '.join(sorted(found.__abstractmethods__))}" if made else repr(found)
+    raise RecipeError(
+        f"What is registered as the {slot} {kind!r} is none.",
+        differences=[Difference(field=kind, expected=f"a class of {base.__module__}.{base.__name__}", found=lacks)],
+        todo="Tell the author of the package that registers it.",
+    )
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -11,6 +11,10 @@ GROUPS = ("ascfeat.datasets", "ascfeat.representations", "ascfeat.taggers", "asc
 """The entry-point tables a package may add to."""
 
 
+class BrokenPlugin(AscError, ImportError):
+    """A plug-in that is registered and cannot be imported."""
+
+
 def names(group: str) -> tuple[str, ...]:
     """Every name registered in an entry-point table, sorted."""
     return tuple(sorted(_table(group)))
@@ -23,6 +27,8 @@ def load(group: str, name: str) -> Any:
     ------
     UnknownName
         When nobody registers the name; the nearest names are suggested.
+    BrokenPlugin
+        When what is registered cannot be imported; the package is named.
     AscError
         When two packages claim one name; both are named.
     """
@@ -32,7 +38,15 @@ def load(group: str, name: str) -> Any:
             f"Nothing called {name!r} is registered in {group}: {nearest(name, table)}",
             todo="Use one of the names above, or install the package that provides it.",
         )
-    return table[name].load()
+    try:
+        return table[name].load()
+    except Exception as error:  # whatever a stranger's module raises
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BrokenPlugin(
+            f"The plug-in {name!r} of {group} cannot be imported.",
+            differences=[Difference(field=name, expected=_owner(table[name]), found=said)],
+            todo="Install the package that provides it again, with all it needs, or uninstall it.",
+        ) from error
 
 
 def _table(group: str) -> dict[str, EntryPoint]:

@@ -1,9 +1,13 @@
 """Training recipes are completed by their plug-ins, and changed by --set."""
 
+from importlib.metadata import EntryPoint
+
 import pytest
 
 from ascmodels import recipes
 from ascmodels.families.five_conv import FiveConv
+from ascschemas import plugins
+from ascschemas.base import Parameters
 from ascschemas.problems import RecipeError, UnknownName
 from ascschemas.training import Adadelta, CrossEntropy, Mixup, Sgd, TrainingRecipe
 
@@ -105,3 +109,9 @@ def test_a_file_that_is_no_recipe_lists_every_problem():
     assert "did you mean objective" in fields["objektive"]
     assert "did you mean optimiser.lr" in fields["optimiser.lrr"]
     assert {"features", "family", "objective", "epochs"} <= set(fields)
+
+
+def test_what_is_registered_and_is_no_trainer_is_said(monkeypatch, recipe):
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("mine", "math:cos", group)])
+    with pytest.raises(RecipeError, match=r"expected a class of ascmodels\.trainers\.base\.Trainer.*built-in"):
+        recipes.trainer(recipe.model_copy(update={"trainer": Parameters(kind="mine")}))

@@ -30,6 +30,21 @@ def test_unknown_name_suggests_the_nearest(register):
         plugins.load(GROUP, "logmel")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:f", "found ModuleNotFoundError: No module named 'no_such_module'"),
+        ("math:no_such_thing", "found AttributeError: .*no_such_thing"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(register, value, said):
+    register(EntryPoint("broken", value, GROUP))
+    with pytest.raises(plugins.BrokenPlugin, match=f"'broken' of {GROUP} cannot be imported(.|\n)*{said}") as failed:
+        plugins.load(GROUP, "broken")
+    assert isinstance(failed.value, ImportError)  # who goes on without it catches this
+    assert "Install the package" in failed.value.todo
+
+
 def test_two_owners_of_a_name_are_both_named(register):
     register(EntryPoint("cqt", "math:sqrt", GROUP), EntryPoint("cqt", "math:cos", GROUP))
     with pytest.raises(AscError, match=r"expected math:sqrt.*found math:cos"):

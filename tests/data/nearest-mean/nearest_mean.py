@@ -1,0 +1,89 @@
+"""The trainer ``nearest_mean``: a clip is of the class whose mean spectrum is nearest."""
+
+import math
+import time
+
+import torch
+from torch import nn
+
+from ascmodels.normalise import Normaliser, identity
+from ascmodels.selection import after
+from ascmodels.trainers.base import Trainer, publish
+from ascmodels.weights import load_weights, save_weights
+from ascschemas.problems import RunError
+from ascschemas.run import EpochRecord, Finished
+from ascschemas.training import Positive
+
+
+class NearestMean(Trainer):
+    """One mean spectrum a class; nothing is descended."""
+
+    sharpness: Positive = 1.0
+    """How much surer of a class its nearness makes."""
+
+    def fit(self, task):
+        if task.team.size > 1:
+            raise RunError("nearest_mean is trained by one process.", todo="Start it without torchrun.")
+        progress = task.folder.progress()
+        if progress.epoch == 0:  # a run that goes on may have its only epoch already
+            start = time.perf_counter()
+            means = Means(task.layout, len(task.data.classes), self.sharpness, task.statistics).to(task.device)
+            means.learn(task.feed.in_order(task.sides.train, task.recipe.batch_size))
+            loss, accuracy = self._score(task, means, task.sides.train)
+            watched_loss, watched_accuracy = self._score(task, means, task.sides.watched(task.recipe))
+            seconds = time.perf_counter() - start
+            row = EpochRecord(
+                epoch=1,
+                loss=loss,
+                accuracy=accuracy,
+                watched_loss=watched_loss,
+                watched_accuracy=watched_accuracy,
+                lr=0,
+                seconds=seconds,
+                clips_per_second=len(task.sides.train) / seconds,
+            )
+            progress = after(progress, row, task.recipe)
+            publish(task, progress, lambda folder: save_weights(folder, means))
+            task.watch.epoch(row, selected=True)
+        return task.folder.finish(Finished(last=1, selected=1, stopped="epochs"))
+
+    def scorer(self, folder, epoch, device):
+        means = Means(folder.data.header.layout, len(folder.data.classes), self.sharpness)
+        load_weights(folder.checkpoint(epoch), means)
+        means.to(device)
+        return lambda features: means(features.to(device)).exp().cpu()
+
+    def _score(self, task, means, clips):
+        """Mean loss and accuracy; None where there are no clips."""
+        loss = right = 0.0
+        for batch in task.feed.in_order(clips, task.recipe.batch_size):
+            log_p = means(batch.features)
+            loss += float(nn.functional.nll_loss(log_p, batch.targets, reduction="sum"))
+            right += int((log_p.argmax(1) == batch.targets).sum())
+        return (loss / len(clips), right / len(clips)) if len(clips) else (None, None)
+
+
+class Means(nn.Module):
+    """Features as stored -> log probabilities ``(B, K)``, by the distance from each class's mean spectrum."""
+
+    def __init__(self, layout, n_classes, sharpness, statistics=None):
+        super().__init__()
+        self.normaliser = Normaliser(*(statistics or identity(layout)), timed=layout.timed)
+        self.timed, self.sharpness = layout.timed, sharpness
+        self.register_buffer("means", torch.zeros(n_classes, math.prod(layout.band_shape)))
+
+    def learn(self, batches):
+        """One pass over the training clips: sums and counts per class."""
+        counts = self.means.new_zeros(len(self.means), 1)
+        for batch in batches:
+            self.means.index_add_(0, batch.targets, self.spectra(batch.features))
+            counts += torch.bincount(batch.targets, minlength=len(counts)).unsqueeze(1)
+        self.means /= counts
+
+    def spectra(self, features):
+        """Normalised, averaged over time: ``(B, C, F, T) -> (B, C * F)``."""
+        x = self.normaliser(features)
+        return (x.mean(-1) if self.timed else x).flatten(1)
+
+    def forward(self, features):
+        return torch.log_softmax(-self.sharpness * torch.cdist(self.spectra(features), self.means), dim=1)

@@ -1,0 +1,5 @@
+from ascmodels.testing.trainers import TrainerContract
+
+
+class TestNearestMean(TrainerContract):
+    kind = "nearest_mean"
