@@ -1,4 +1,4 @@
-"""Mixup: convex mixtures of clips and of their labels, drawn from a passed generator."""
+"""Training batches changed at random: stretches hidden, clips and labels mixed; drawn from a passed generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ascschemas.training import Augmentation, Mixup
+from ascschemas.training import Augmentation, Mask, Mixup
 
 
 def mixup(features: Tensor, labels: Tensor, spec: Mixup, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -42,8 +42,45 @@ def mixup(features: Tensor, labels: Tensor, spec: Mixup, draw: np.random.Generat
     return _mix(features, other, weight), _mix(labels, other, weight)
 
 
+def masked(features: Tensor, spec: Mask, axis: int, draw: np.random.Generator) -> Tensor:
+    """Hide stretches of each clip, others in every clip, the same ones in all its channels.
+
+    ``x[..., s : s + w, ...] = 0``, ``w ~ U{0, …, min(width, n)}``, ``s ~ U{0, …, n - w}`` along an axis of length n.
+
+    Parameters
+    ----------
+    features : Tensor, shape ``(B, ...)``
+        Normalised network input.
+    spec : Mask
+        How many, and how wide at most.
+    axis : int
+        The axis, -2 for frequency and -1 for time of ``(B, C, F, T)``.
+    draw : Generator
+        Where widths, then beginnings, are drawn from.
+
+    Returns
+    -------
+    Tensor of the same shape
+        Another one.
+
+    References
+    ----------
+    Park et al., *SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition*, 2019, section 2.
+    """
+    extent, clips = features.shape[axis], len(features)
+    widths = draw.integers(0, min(spec.width, extent), size=(clips, spec.count), endpoint=True)
+    starts = draw.integers(0, extent - widths, endpoint=True)
+    at = np.arange(extent)
+    hidden = ((starts[..., None] <= at) & (at < (starts + widths)[..., None])).any(axis=1)  # (B, extent)
+    shape = [clips, *[1] * (features.dim() - 1)]
+    shape[axis] = extent
+    return features.masked_fill(torch.from_numpy(hidden).to(features.device).view(shape), 0)
+
+
 def augment(features: Tensor, labels: Tensor, spec: Augmentation, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What a training recipe does to a normalised training batch."""
+    """What a training recipe does to a normalised training batch: masks of each clip, then mixtures of them."""
+    for mask, axis in ((spec.frequency_mask, -2), (spec.time_mask, -1)):
+        features = features if mask is None else masked(features, mask, axis, draw)
     return (features, labels) if spec.mixup is None else mixup(features, labels, spec.mixup, draw)
 
 

@@ -130,9 +130,22 @@ class Mixup(Frozen):
     """One lambda per ``sample``, or one for the whole ``batch``."""
 
 
-class Augmentation(Frozen):
-    """What happens to training batches only."""
+class Mask(Frozen):
+    """Stretches of the features set to 0, the mean after normalisation (SpecAugment)."""
 
+    count: Size = 1
+    """Stretches of each clip."""
+    width: Size
+    """Largest width of a stretch, in bands or frames; each is drawn from 0 to it."""
+
+
+class Augmentation(Frozen):
+    """What happens to training batches only, in this order."""
+
+    frequency_mask: Mask | None = None
+    """Bands that are hidden, or none."""
+    time_mask: Mask | None = None
+    """Frames that are hidden, or none."""
     mixup: Mixup | None = None
     """Mixup, or none."""
 
@@ -190,6 +203,7 @@ class Claim(Frozen):
     """Where it is printed."""
 
 
+Sampler = Literal["each", "class", "device", "class_device"]
 Objective = Annotated[Focal | CrossEntropy, Field(discriminator="kind")]
 Optimiser = Annotated[Adadelta | Sgd | Adam, Field(discriminator="kind")]
 Schedule = Annotated[Plateau | Constant, Field(discriminator="kind")]
@@ -220,6 +234,8 @@ class TrainingRecipe(Frozen):
     """What happens to training batches only."""
     batch_size: Size = 64
     """Clips in one step."""
+    sampler: Sampler = "each"
+    """Clips of an epoch: ``each`` once, or as many of every ``class``, ``device`` or ``class_device``."""
     window_mib: Size | None = 1024
     """Clips are shuffled within windows of whole shards of so much memory, in MiB of float32; absent, all together."""
     epochs: Size

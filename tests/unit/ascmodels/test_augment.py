@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from ascmodels.augment import augment, mixup
+from ascmodels.augment import augment, masked, mixup
 from ascmodels.randomness import generator, torch_seeded
-from ascschemas.training import Augmentation, Mixup
+from ascschemas.training import Augmentation, Mask, Mixup
 
 
 def batch(n=16):
@@ -65,3 +65,50 @@ def test_torch_is_seeded_within_and_as_before_afterwards():
             drawn.append(torch.rand(4))
     assert torch.equal(*drawn)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def mask_of(hidden):
+    """Beginning and width of the one stretch that is hidden in each row."""
+    where = [np.flatnonzero(row) for row in hidden]
+    assert all(len(w) == 0 or np.array_equal(w, np.arange(w[0], w[0] + len(w))) for w in where)
+    return [(int(w[0]) if len(w) else -1, len(w)) for w in where]
+
+
+@pytest.mark.parametrize(("axis", "extent"), [(-2, 12), (-1, 20)])
+def test_a_mask_hides_one_stretch_of_each_clip_in_all_channels(axis, extent):
+    x = torch.ones(400, 2, 12, 20)
+    out = masked(x, Mask(width=5), axis, np.random.default_rng(0))
+    hidden = (out == 0).movedim(axis, -1)  # (B, C, other, extent)
+    assert bool((hidden == hidden[:, :1, :1]).all())
+    stretches = mask_of(hidden[:, 0, 0].numpy())
+    assert {width for _, width in stretches} == {0, 1, 2, 3, 4, 5}
+    assert min(s for s, w in stretches if w) == 0
+    assert max(s + w for s, w in stretches) == extent
+    assert bool((x == 1).all())
+
+
+def test_widths_are_uniform_and_so_are_beginnings():
+    x = torch.ones(20_000, 1, 1, 8)
+    stretches = mask_of((masked(x, Mask(width=3), -1, np.random.default_rng(1)) == 0)[:, 0, 0].numpy())
+    widths = np.bincount([w for _, w in stretches], minlength=4) / 20_000
+    np.testing.assert_allclose(widths, 0.25, atol=0.015)
+    starts = np.bincount([s for s, w in stretches if w == 3], minlength=6)
+    np.testing.assert_allclose(starts / starts.sum(), 1 / 6, atol=0.02)
+
+
+def test_several_masks_and_masks_as_wide_as_the_features():
+    x = torch.ones(200, 1, 4, 30)
+    two = masked(x, Mask(count=2, width=3), -1, np.random.default_rng(0)) == 0
+    assert int(two[:, 0, 0].sum(1).max()) == 6
+    whole = masked(x, Mask(width=100), -2, np.random.default_rng(0))
+    assert bool((whole == 0).flatten(1).all(1).any())
+
+
+def test_masks_come_before_mixtures_and_are_drawn_the_same_again():
+    x, y = torch.randn(6, 1, 12, 20), torch.eye(6)
+    spec = Augmentation(frequency_mask=Mask(width=4), time_mask=Mask(width=6, count=2), mixup=Mixup(alpha=1))
+    draw = np.random.default_rng(3)
+    by_hand = masked(masked(x, spec.frequency_mask, -2, draw), spec.time_mask, -1, draw)
+    by_hand = mixup(by_hand, y, spec.mixup, draw)
+    for a, b in zip(augment(x, y, spec, np.random.default_rng(3)), by_hand, strict=True):
+        assert torch.equal(a, b)
