@@ -8,9 +8,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,11 @@ from ascmodels.optimisers import optimiser, schedule
 from ascmodels.randomness import torch_seeded
 from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Task, publish
-from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
-from ascmodels.trainers.networks import Sums, labels, model_of, moment, order_of, prepared, right
+from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory
+from ascmodels.trainers.lightning_feed import Part, Parts, Watched
+from ascmodels.trainers.networks import Sums, labels, model_of, moment, right
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
-from ascschemas.problems import Difference, RunError, StoreError
+from ascschemas.problems import Difference, RunError
 from ascschemas.run import EpochRecord, Progress
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def fit(options: Lightning, task: Task) -> Progress:
     try:
         with _quiet(), _signals(), closing(module):
             trainer = _trainer(options, task, module, state)
-            trainer.fit(module, _Parts(module), _Watched(task) if len(_Watched(task)) else None)
+            trainer.fit(module, module.feeding, module.watched if len(module.watched) else None)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -77,22 +77,6 @@ def loggers(folder: Path) -> list[Logger]:
     if find_spec("tensorboard"):
         made.append(TensorBoardLogger(folder, name=LOGS, version="", purge_step=1))
     return made
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some clips of a training batch, as the network sees them."""
-
-    x: Tensor
-    """Network input of this process's clips, ``(b, ...)``; none where there are fewer clips than processes."""
-    y: Tensor
-    """Labels, ``(b, K)``."""
-    batch: Batch
-    """The whole batch, of all parts and processes."""
-    number: int
-    """Number of the batch in its epoch, counted from 1."""
-    last: bool
-    """Whether the batch ends with it."""
 
 
 class Module(pl.LightningModule):
@@ -122,26 +106,19 @@ class Module(pl.LightningModule):
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
             task.watch.note(f"Going on after epoch {self.progress.epoch} of {task.recipe.epochs}.")
-        size = math.ceil(task.recipe.batch_size / task.team.size)
-        self.parts = min(options.accumulate, size)
+        self.feeding = Parts(task, self.model, options.accumulate, lambda: self.progress)
+        self.watched = Watched(task, lambda: self.progress)
         self._loss = objective(task.recipe.objective, len(task.data.classes), task.device)
         self._forward = (task.team.together(self.model.network),)  # in a tuple: its weights are listed once
         self._seeded = ExitStack()
-        self._feeding: Generator[Part, None, None] | None = None
         self._computed: list[tuple[int, Tensor, int]] = []
-        self._sums, self._watched = Sums(), Sums()
+        self._sums = self._watched_sums = Sums()
         self._start = self._seconds = 0.0
 
     def close(self) -> None:
         """Let go of what an epoch holds: the feed, and torch's generator."""
         self._seeded.close()
-        if self._feeding is not None:
-            self._feeding.close()
-
-    def feed(self) -> Iterator[Part]:
-        """The parts of the batches of the coming epoch."""
-        self._feeding = self._parts_of(self.progress.epoch + 1)
-        return self._feeding
+        self.feeding.close()
 
     @override
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -153,10 +130,10 @@ class Module(pl.LightningModule):
 
     @override
     def on_train_epoch_start(self) -> None:
-        recipe, self._sums, self._watched = self.task.recipe, Sums(), Sums()
+        self._sums = self._watched_sums = Sums()
         self._start = time.perf_counter()
         self._lr = float(self.optimiser.param_groups[0]["lr"])
-        seeded = torch_seeded(recipe.seed, "layers", self.progress.epoch + 1, device=self.task.device)
+        seeded = torch_seeded(self.task.recipe.seed, "layers", self.progress.epoch + 1, device=self.task.device)
         self._seeded.enter_context(seeded)
 
     @override
@@ -165,7 +142,7 @@ class Module(pl.LightningModule):
         loss = self._loss(logits, part.y) * len(part.x) if len(part.x) else logits.sum() * 0
         self._computed.append((len(part.x), loss.detach(), right(logits.detach(), part.y)))
         # Lightning divides by the number of parts, and the team by the number of processes
-        return loss * (self.parts * self.task.team.size / len(part.batch.clips))
+        return loss * (self.feeding.most * self.task.team.size / len(part.batch.clips))
 
     @override
     def on_train_batch_end(self, outputs: Any, part: Part, number: int) -> None:
@@ -194,7 +171,7 @@ class Module(pl.LightningModule):
             logits = self.model.network(self.model.normaliser(x)).float()
             wanted = labels(targets, len(self.task.data.classes))
             loss = float(self._loss(logits, wanted)) * len(x)
-            self._watched = self._watched.plus(len(x), loss, right(logits, wanted))
+            self._watched_sums = self._watched_sums.plus(len(x), loss, right(logits, wanted))
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -209,8 +186,8 @@ class Module(pl.LightningModule):
         self.progress = after(self.progress, row, self.task.recipe)
 
     def _row(self) -> EpochRecord:
-        team = self.task.team
-        watched = Sums().plus(*team.total(self._watched.clips, self._watched.loss, self._watched.correct))
+        team, sums = self.task.team, self._watched_sums
+        watched = Sums().plus(*team.total(sums.clips, sums.loss, sums.correct))
         loss, accuracy = self._sums.means
         return EpochRecord(
             epoch=self.progress.epoch + 1,
@@ -222,19 +199,6 @@ class Module(pl.LightningModule):
             seconds=time.perf_counter() - self._start,
             clips_per_second=self._sums.clips / self._seconds,
         )
-
-    def _parts_of(self, epoch: int) -> Generator[Part, None, None]:
-        task, order, size = self.task, order_of(self.task, epoch), self.task.recipe.batch_size
-        try:
-            with closing(task.feed.batches(order, size)) as batches:  # type: ignore[type-var]  # a generator
-                for number, batch in enumerate(batches, start=1):
-                    x, y = prepared(task, self.model, batch, epoch, number)
-                    some = _shares(len(x), self.parts, task.team.size)
-                    pairs = zip(*(torch.tensor_split(task.team.share(v), some) for v in (x, y)), strict=True)
-                    for i, (a, b) in enumerate(pairs, start=1):
-                        yield Part(a, b, batch, number, last=i == some)
-        except (StoreError, OSError) as error:
-            raise store_gone(task, self.progress, error) from error
 
 
 class Publishing(Checkpoint):
@@ -291,42 +255,6 @@ def metrics(row: EpochRecord) -> dict[str, float]:
     return {name: float(value) for name, value in said.items() if value is not None}
 
 
-class _Parts:
-    """An epoch's parts, as an iterable that knows its length; nothing is copied, no process is started."""
-
-    def __init__(self, module: Module) -> None:
-        self.module = module
-
-    def __iter__(self) -> Iterator[Part]:
-        return self.module.feed()
-
-    def __len__(self) -> int:
-        task = self.module.task
-        whole, rest = divmod(len(task.sides.train), task.recipe.batch_size)
-        return whole * self.module.parts + (_shares(rest, self.module.parts, task.team.size) if rest else 0)
-
-
-class _Watched:
-    """The batches of the watched side."""
-
-    def __init__(self, task: Task) -> None:
-        self.task, self.clips = task, task.sides.watched(task.recipe)
-
-    def __iter__(self) -> Iterator[Batch]:
-        try:
-            yield from self.task.feed.in_order(self.clips, self.task.recipe.batch_size)
-        except (StoreError, OSError) as error:
-            raise store_gone(self.task, self.task.folder.progress(), error) from error
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.clips) / self.task.recipe.batch_size)
-
-
-def _shares(clips: int, parts: int, processes: int) -> int:
-    """Parts that a batch is computed in: no more than the process with most clips has clips."""
-    return min(parts, math.ceil(clips / processes))
-
-
 def _loaded(task: Task) -> dict[str, Any]:
     epoch = task.folder.progress().epoch
     return load_state(task.folder.checkpoint(epoch)) if epoch else {}
@@ -336,7 +264,7 @@ def _trainer(options: Lightning, task: Task, module: Module, state: dict[str, An
     """Lightning's Trainer, set up for one process of ours."""
     ours: dict[str, Any] = {
         "max_epochs": task.recipe.epochs,
-        "accumulate_grad_batches": module.parts,
+        "accumulate_grad_batches": module.feeding.most,
         "precision": PRECISIONS[options.precision],
         "strategy": SingleDeviceStrategy(device=task.device),
         "accelerator": "cuda" if task.device.type == "cuda" else "cpu",
@@ -347,7 +275,7 @@ def _trainer(options: Lightning, task: Task, module: Module, state: dict[str, An
         "enable_checkpointing": True,  # by Publishing; Lightning adds its own only where there is none
         "default_root_dir": task.folder.path,
     }
-    theirs = options.arguments(task)
+    theirs = dict(options.arguments(task))
     _require_apart(ours, theirs)
     silent = {"enable_progress_bar": False, "enable_model_summary": False}
     others = list(theirs.pop("callbacks", []))

@@ -77,7 +77,7 @@ def interrupt():
         ["optimiser.kind=adadelta", "optimiser.lr=0.5", "schedule.kind=plateau", "schedule.patience=0", "epochs=6"],
         ["optimiser.kind=sgd", "optimiser.momentum=0.9", "selection.side=test", "batch_size=13"],
         ["augmentation.mixup=none", "early_stopping=1", "optimiser.lr=1e-12", "family.norm_momentum=1e-6", "epochs=9"],
-        ["selection.side=last", "selection.fraction=0", "trainer.accumulate=2", "batch_size=12"],
+        ["selection.side=last", "selection.fraction=0", "trainer.accumulate=2", "batch_size=12", "optimiser.kind=sgd"],
         ["trainer.precision=bf16", "epochs=2"],
     ],
     ids=["adam", "seed 1", "seed 2", "plateau", "test side", "early stopping", "in parts", "bf16"],
