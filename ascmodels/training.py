@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from ascmodels.report import draw_curves
 from ascmodels.sides import Clips, Sides, divide
 from ascmodels.source import FeatureSource
 from ascmodels.team import Team, local_device, open_team
+from ascmodels.tensorboard import TensorBoard, is_installed
 from ascmodels.trainers.base import Task
 from ascmodels.trainers.failure import is_out_of_memory
-from ascmodels.watching import Watcher
+from ascmodels.watching import Several, Watcher
 from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.run import Finished, RunData
@@ -73,6 +75,7 @@ def train(
         When this cannot be trained, before anything is computed; or when training cannot go on.
     """
     recipe, device_here = recipes.resolve(recipe), local_device(choose(device))
+    trainer = recipes.trainer(recipe)
     require(recipe, source, features)
     sides = divide(source, split or default_split(source), recipe)
     data = describe(source, split or default_split(source), sides, recipe)
@@ -80,13 +83,15 @@ def train(
     with open_team(device_here) as team:
         watch = (watch or Watcher()) if team.leads else Watcher()
         clips = np.concatenate([sides.train, sides.watched(recipe)])
-        place: Place = team.said(placed(source, len(clips), placement, device_here))
+        wanted = "stream" if trainer.reads_once and placement == "auto" else placement
+        place: Place = team.said(placed(source, len(clips), wanted, device_here))
         here = session(device_here, place, team.size)
         with open_together(team, out, recipe, data, here, resume=resume) as folder:
             if folder.finished:
                 watch.note(f"{out} is finished: nothing to do.")
                 return _drawn(folder, folder.finished, team)
             watch.note(_forecast(data, place, device_here.type, sides, recipe, team.size))
+            curves = _curves(folder, team)
             task = Task(
                 recipe=recipe,
                 layout=source.layout,
@@ -97,9 +102,12 @@ def train(
                 device=device_here,
                 folder=folder,
                 team=team,
-                watch=watch,
+                watch=Several(watch, *curves),
             )
-            return _drawn(folder, recipes.trainer(recipe).fit(task), team)
+            with ExitStack() as closing:
+                for board in curves:
+                    closing.callback(board.close)
+                return _drawn(folder, trainer.fit(task), team)
 
 
 def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureRecipe | None = None) -> None:
@@ -183,6 +191,11 @@ def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRe
 def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> tuple[Bands, Bands]:
     """Mean and deviation per band that the recipe normalises with."""
     return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout)
+
+
+def _curves(folder: RunFolder, team: Team) -> list[TensorBoard]:
+    """TensorBoard's, where it is installed, by the process that leads."""
+    return [TensorBoard(folder.path, folder.progress())] if team.leads and is_installed() else []
 
 
 def _fed(

@@ -40,3 +40,25 @@ class Watcher:
 
     def epoch(self, row: EpochRecord, *, selected: bool) -> None:
         """An epoch is done and its checkpoint published; ``selected``: it is the best so far."""
+
+
+class Several(Watcher):
+    """Some who are told the same."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def note(self, text: str) -> None:
+        """To each."""
+        for watcher in self._watchers:
+            watcher.note(text)
+
+    def batch(self, moment: Moment) -> None:
+        """To each."""
+        for watcher in self._watchers:
+            watcher.batch(moment)
+
+    def epoch(self, row: EpochRecord, *, selected: bool) -> None:
+        """To each."""
+        for watcher in self._watchers:
+            watcher.epoch(row, selected=selected)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -58,6 +59,9 @@ class Trainer(Frozen, ABC):
     Register the class in the entry-point table ``ascmodels.trainers``; ``ascmodels.testing.trainers`` holds the tests
     that it must pass.
     """
+
+    reads_once: ClassVar[bool] = False
+    """Whether features are asked for once or never: then ``auto`` does not bring them into memory first."""
 
     @abstractmethod
     def fit(self, task: Task) -> Finished:

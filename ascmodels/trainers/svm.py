@@ -52,6 +52,8 @@ class Svm(Trainer):
     are the same with and without ``normalise``. There is one epoch. On a GPU only pooling and scoring run there.
     """
 
+    reads_once = True
+
     kernel: Literal["linear", "rbf"] = "rbf"
     """``linear``, or ``rbf``: ``exp(-gamma |z - z'|^2)``."""
     c: Positive = 1.0
