@@ -41,8 +41,7 @@ class Lightning(Trainer):
         Returns
         -------
         dict
-            Such as ``logger`` (by default a table, and TensorBoard where it is installed), ``callbacks``, ``profiler``
-            or ``gradient_clip_val``.
+            Such as ``logger`` (by default a table), ``callbacks``, ``profiler`` or ``gradient_clip_val``.
         """
         return {"logger": _loop().loggers(task.folder.path)}
 

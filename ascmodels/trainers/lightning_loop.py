@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -69,14 +68,11 @@ def fit(options: Lightning, task: Task) -> Progress:
 
 
 def loggers(folder: Path) -> list[Logger]:
-    """A table of the epochs in a run folder, and TensorBoard's log where that is installed.
+    """A table in a run folder, for what callbacks log beside our curves.
 
     Steps are epochs. A run that goes on writes the earlier ones again, in place of those that are there.
     """
-    made: list[Logger] = [CSVLogger(folder, name=LOGS, version="")]
-    if find_spec("tensorboard"):
-        made.append(TensorBoardLogger(folder, name=LOGS, version="", purge_step=1))
-    return made
+    return [CSVLogger(folder, name=LOGS, version="")]
 
 
 class Module(pl.LightningModule):
@@ -221,7 +217,7 @@ class Publishing(Checkpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Go on: callbacks, scaler and tables as they were."""
         for row in self.module.progress.rows:
-            _logged(row, [ours for ours in trainer.loggers if isinstance(ours, CSVLogger | TensorBoardLogger)])
+            _logged(row, [ours for ours in trainer.loggers if isinstance(ours, CSVLogger)])
         if self.state:
             trainer.precision_plugin.load_state_dict(self.state["scaler"])
             for callback in self.others:

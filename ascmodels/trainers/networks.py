@@ -18,6 +18,7 @@ from ascmodels.normalise import Bands, Model, Normaliser, identity
 from ascmodels.objectives import probabilities
 from ascmodels.order import Order, shuffled
 from ascmodels.randomness import generator, torch_seeded
+from ascmodels.sampling import sampled
 from ascmodels.trainers.base import Scorer, Task
 from ascmodels.watching import Moment
 from ascmodels.weights import load_weights
@@ -73,9 +74,10 @@ def scorer_of(folder: RunFolder, epoch: int, device: torch.device, *, channels_l
 
 
 def order_of(task: Task, epoch: int) -> Order:
-    """The training clips in the order of an epoch."""
-    recipe = task.recipe
-    return shuffled(task.feed.source, task.sides.train, recipe.window_mib, generator(recipe.seed, "order", epoch))
+    """The clips of an epoch as the recipe's sampler takes them, in its order."""
+    recipe, source = task.recipe, task.feed.source
+    draw = generator(recipe.seed, "order", epoch)
+    return shuffled(source, sampled(source, task.sides.train, recipe.sampler, draw), recipe.window_mib, draw)
 
 
 def prepared(task: Task, model: Model, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:

@@ -346,16 +346,3 @@ def test_two_processes_take_the_steps_of_one(tmp_path, store, recipe):
     assert not [line for line in said if "ightning" in line]
     assert_alike(tmp_path / "alone", tmp_path / "together", rtol=1e-3, atol=1e-4)
     assert RunFolder(tmp_path / "together").finished == done
-
-
-def test_tensorboard_is_written_where_it_is_installed(tmp_path, store, recipe):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    recipe = changed(recipe)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, store, tmp_path / "run", device="cpu", watch=Ending(3, interrupt))
-    train(recipe, store, tmp_path / "run", device="cpu", resume=True)
-    read = EventAccumulator(str(tmp_path / "run" / "lightning"))
-    read.Reload()
-    assert [point.step for point in read.Scalars("loss")] == [1, 2, 3]
