@@ -84,8 +84,8 @@ class Descent:
         return logits, self.loss(logits, y) * len(x)
 
     def _parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        size = -(-len(x) // self.parts) or 1
-        return zip(torch.split(x, size), torch.split(y, size), strict=True)
+        parts = min(self.parts, len(x)) or 1
+        return zip(torch.tensor_split(x, parts), torch.tensor_split(y, parts), strict=True)
 
     def _alone_unless(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients of all processes are averaged once a step."""

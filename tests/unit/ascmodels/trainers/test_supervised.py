@@ -1,6 +1,7 @@
 """The supervised trainer: the same bits again, after an interruption, after kill -9; and honest failures."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from safetensors.torch import load_file
 from ascfeat.store import open_store
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
-from ascmodels.testing.stores import make_store
+from ascmodels.descent import Descent
+from ascmodels.testing.stores import make_store, scene_clips
 from ascmodels.training import train
 from ascmodels.watching import Watcher
-from ascschemas.problems import RunError
+from ascschemas.problems import RecipeError, RunError
 from ascschemas.training import TrainingRecipe
 
 
@@ -165,7 +167,7 @@ def test_memory_that_does_not_hold_a_batch_is_said(tmp_path, store, recipe, monk
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("ascmodels.trainers.supervised.augment", full)
+    monkeypatch.setattr("ascmodels.trainers.supervised.prepared", full)
     with pytest.raises(RunError, match=r"batch_size=8"):
         train(recipe, store, tmp_path / "run", device="cpu")
 
@@ -189,3 +191,60 @@ def test_a_gpu_trains_like_a_cpu(tmp_path, recipe):
         train(recipes.override(recipe, ["epochs=1"]), store, tmp_path / device, device=device)
     one, two = (RunFolder(tmp_path / d).progress().rows[0] for d in ("cpu", "cuda"))
     assert one.loss == pytest.approx(two.loss, rel=1e-3)
+
+
+def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path, store, recipe):
+    """Of a network without batch norms, whose statistics are each part's own."""
+    steady = ["family.kind=pooled", "epochs=2", "optimiser.kind=sgd"]
+    for name, parts in (("whole", 1), ("parts", 3)):
+        asked = recipes.override(recipe, [*steady, f"trainer.accumulate={parts}"])
+        train(asked, store, tmp_path / name, device="cpu")
+    whole, parts = (RunFolder(tmp_path / name) for name in ("whole", "parts"))
+    for a, b in zip(whole.progress().rows, parts.progress().rows, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-5)
+    other = weights(tmp_path / "parts")
+    for key, values in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(other[key], values, rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_learns_too_and_goes_on_to_the_same_bits(tmp_path, store, recipe):
+    half = recipes.override(recipe, ["trainer.precision=bf16", "epochs=6"])
+    train(half, store, tmp_path / "whole", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(half, store, tmp_path / "cut", device="cpu", watch=Ending(3, interrupt))
+    train(half, store, tmp_path / "cut", device="cpu", resume=True)
+    rows = RunFolder(tmp_path / "whole").progress().rows
+    assert rows[-1].loss < 0.8 * rows[0].loss
+    train(recipes.override(recipe, ["epochs=6"]), store, tmp_path / "full", device="cpu")
+    assert rows[-1].loss == pytest.approx(RunFolder(tmp_path / "full").progress().rows[-1].loss, rel=0.1)
+    assert_same_bits(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_half_precision_of_gpus_is_refused_on_a_cpu(tmp_path, store, recipe):
+    with pytest.raises(RecipeError, match="fp16 is not trained in on a CPU"):
+        train(recipes.override(recipe, ["trainer.precision=fp16"]), store, tmp_path / "run", device="cpu")
+
+
+def test_balanced_epochs_have_as_many_of_each_class(tmp_path, recipe, monkeypatch):
+    clips = tuple(c for c in scene_clips() if c.label != "bus" or c.location.endswith(("-0", "-1")))
+    store = make_store(tmp_path / "features" / "scenes" / "made_up.zarr", clips)
+    seen: list[int] = []
+    step = Descent.step
+    monkeypatch.setattr(Descent, "step", lambda self, x, y: (seen.extend(y.argmax(1).tolist()), step(self, x, y))[1])
+    asked = ["sampler=class", "epochs=1", "augmentation.mixup=none", "selection.side=last", "selection.fraction=0"]
+    train(recipes.override(recipe, asked), store, tmp_path / "run", device="cpu")
+    counts = np.bincount(seen)
+    assert counts.max() - counts.min() <= 1
+    assert counts.sum() == (store.sides("fold1") == "train").sum()
+
+
+def test_a_store_that_goes_away_ends_the_run_with_what_to_do(tmp_path, store, recipe):
+    class Remove(Watcher):
+        """Somebody who removes the store once an epoch is done."""
+
+        def epoch(self, row, *, selected):
+            shutil.rmtree(store.place.path)
+
+    with pytest.raises(RunError, match=r"its features do not read\. The checkpoint of epoch 1 is kept") as failed:
+        train(recipe, store, tmp_path / "run", device="cpu", placement="stream", watch=Remove())
+    assert "--resume" in failed.value.text()

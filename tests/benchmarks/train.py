@@ -1,0 +1,238 @@
+"""How fast is training from a store? Ratios against a plain torch loop over ``.npy`` files, and against no feed at all.
+
+nguyen2020's network and training (five convolutions, mixup, focal loss, Adadelta), on features of its shape. The plain
+loop is what a lab writes: a ``Dataset`` of ``.npy`` files behind a ``DataLoader``, float32, maps as ``(B, C, F, T)``.
+Ours are real runs of ``ascmodels fit``'s trainer, checkpoints and scoring left out; the fixed batch is such a run whose
+batches are all the same one in memory, so that nothing is read. The second epoch of each run counts.
+
+``python tests/benchmarks/train.py`` prints the tables of docs/benchmarks.md; ``--device cuda:0`` uses a GPU.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import plain  # noqa: F401  # first: it limits the threads, before NumPy is imported
+
+# isort: split
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.utils.data import DataLoader, Dataset
+
+from asccli.memory import keep_freed_memory
+from ascmodels import papers, recipes, training
+from ascmodels.checkpoint import RunFolder
+from ascmodels.data import Feed, Reader
+from ascmodels.families.five_conv import FiveConv
+from ascmodels.objectives import focal_loss
+from ascmodels.order import Order
+from ascmodels.testing.stores import layout, make_store, scene_clips
+from ascschemas.training import TrainingRecipe
+
+BAND, FRAMES = 256, 862
+PLAIN = "plain loop, .npy files, float32, (B, C, F, T)"
+TRAINED = {
+    "supervised, float32, (B, C, F, T)": ["trainer.channels_last=false"],
+    "supervised, float32": [],
+    "supervised, bf16": ["trainer.precision=bf16"],
+}
+FEEDS = {"device": "the GPU's memory", "ram": "RAM", "stream": "the store, warm", "cold": "the store, cold"}
+
+
+class Files(Dataset[tuple[Tensor, int]]):
+    """Features in one ``.npy`` file a clip, as labs keep them."""
+
+    def __init__(self, files: Sequence[Path], labels: Sequence[int]) -> None:
+        self.files, self.labels = files, labels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(np.load(self.files[i])), self.labels[i]
+
+
+def plain_epoch(files: Files, batch: int, device: torch.device) -> float:
+    """Clips a second of a plain loop's second epoch."""
+    torch.manual_seed(0)
+    network = FiveConv().build(layout(BAND, FRAMES), 3).to(device).train()
+    optimiser = torch.optim.Adadelta(network.parameters(), lr=1.0, rho=0.95, eps=1e-7)
+    loader = DataLoader(files, batch, shuffle=True)
+    mean, std, mixing = -5.0, 1.0, torch.distributions.Beta(0.2, 0.2)
+    for _ in range(2):
+        start = time.perf_counter()
+        for features, labels in loader:
+            x = (features.to(device) - mean) / std
+            y = one_hot(labels.to(device), 3).float()
+            other, lam = torch.randperm(len(x)), mixing.sample((len(x),)).to(device)
+            x = lam.view(-1, 1, 1, 1) * x + (1 - lam.view(-1, 1, 1, 1)) * x[other]
+            y = lam.view(-1, 1) * y + (1 - lam.view(-1, 1)) * y[other]
+            optimiser.zero_grad(set_to_none=True)
+            loss = focal_loss(network(x), y, gamma=1.0, temperature=20.0)
+            loss.backward()
+            optimiser.step()
+            loss.item()
+        seconds = time.perf_counter() - start
+    return len(files) / seconds
+
+
+class Fixed(Reader):
+    """The same numbers for every batch."""
+
+    place = "ram"
+
+    def __init__(self, rows: Tensor) -> None:
+        self.numbers = rows
+
+    def rows(self, order: Order, size: int) -> Iterator[Tensor]:
+        """As often as batches are asked for."""
+        for start in range(0, len(order), size):
+            yield self.numbers[: min(size, len(order) - start)]
+
+
+def run_epoch(recipe: TrainingRecipe, store: Path, placement: str, device: str, *, fixed: bool = False) -> float:
+    """Clips a second of a real run's second epoch."""
+    from ascfeat.store import open_store
+
+    build = training.feed
+
+    def nothing_read(*given, **how) -> Feed:
+        made = build(*given, **how)
+        (batch,) = made.reader.rows(Order(given[1][: recipe.batch_size], (recipe.batch_size,)), recipe.batch_size)
+        return replace(made, reader=Fixed(batch.clone()))
+
+    if placement == "cold":
+        forget(store)
+    training.feed = nothing_read if fixed else build
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            where = "stream" if placement == "cold" else placement
+            out = Path(folder) / "run"
+            training.train(recipe, open_store(store), out, device=device, placement=where)
+            rows = RunFolder(out).progress().rows
+    finally:
+        training.feed = build
+    return rows[0 if placement == "cold" else -1].clips_per_second
+
+
+def forget(path: Path) -> None:
+    """Drop a folder from the page cache."""
+    for file in (p for p in path.rglob("*") if p.is_file()):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def steps(folder: Path, given: argparse.Namespace, recipe: TrainingRecipe) -> None:
+    """The table of training steps."""
+    from ascfeat.store import open_store
+
+    store = open_store(folder / "made.zarr")
+    train = np.flatnonzero((store.sides("fold1") == "train") & store.usable)
+    files = []
+    for clip in train:
+        files.append(folder / f"{clip}.npy")
+        np.save(files[-1], store.read([clip])[0])
+    numbers = [store.header.classes.index(store.labels[c]) for c in train]
+    data, device = Files(files, numbers), torch.device(given.device)
+    rates: dict[str, list[float]] = {PLAIN: [], **{name: [] for name in TRAINED}}
+    for _ in range(given.rounds):
+        rates[PLAIN].append(plain_epoch(data, recipe.batch_size, device))
+        for name, settings in TRAINED.items():
+            asked = recipes.override(recipe, settings)
+            rates[name].append(run_epoch(asked, folder / "made.zarr", "auto", given.device))
+    print("| training by | clips/s | ms a clip | / plain loop |\n|---|--:|--:|--:|")
+    for name, found in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(found, rates[PLAIN], strict=True))
+        rate = statistics.median(found)
+        print(f"| {name} | {rate:.1f} | {1000 / rate:.1f} | {ratio:.2f} |", flush=True)
+
+
+def feeds(folder: Path, given: argparse.Namespace, recipe: TrainingRecipe) -> None:
+    """The table of feeds, with the fastest steps."""
+    asked = recipes.override(recipe, TRAINED["supervised, bf16"])
+    names = [n for n in FEEDS if n != "device" or given.device != "cpu"]
+    rates: dict[str, list[float]] = {"fixed": [], **{name: [] for name in names}}
+    for _ in range(given.rounds):
+        rates["fixed"].append(run_epoch(asked, folder / "made.zarr", "ram", given.device, fixed=True))
+        for name in names:
+            rates[name].append(run_epoch(asked, folder / "made.zarr", name, given.device))
+    print("| batches from | clips/s | / one batch in memory |\n|---|--:|--:|")
+    for name, found in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(found, rates["fixed"], strict=True))
+        print(
+            f"| {FEEDS.get(name, 'one batch in memory')} | {statistics.median(found):.1f} | {ratio:.2f} |", flush=True
+        )
+
+
+def accuracies(folder: Path, given: argparse.Namespace) -> None:
+    """Does half precision lose accuracy? The demo's scenes, trained with several seeds in both."""
+    from ascfeat.demo import make
+    from ascfeat.extract import extract
+    from ascfeat.recipes import load_recipe
+    from ascfeat.store import open_store
+    from ascmodels.evaluate import evaluate
+
+    make(folder / "scenes")
+    (outcome,) = extract(folder / "scenes", [load_recipe("logmel64")], folder / "features", device="cpu")
+    source = open_store(outcome.place)
+    found: dict[str, list[float]] = {"float32": [], "bf16": []}
+    for seed in range(given.seeds):
+        for precision, values in found.items():
+            asked = ["features=logmel64", f"epochs={given.epochs}", f"seed={seed}", f"trainer.precision={precision}"]
+            out = folder / f"run-{precision}-{seed}"
+            training.train(recipes.override(papers.load("five_conv_small"), asked), source, out, device=given.device)
+            values.append(100 * evaluate(out, source, device=given.device).last.overall.accuracy)
+    print(f"| steps in | accuracy of {given.seeds} seeds, % | mean |\n|---|---|--:|")
+    for precision, values in found.items():
+        said = ", ".join(f"{v:.1f}" for v in values)
+        print(f"| {precision} | {said} | {statistics.mean(values):.1f} |", flush=True)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--device", default="cpu")
+    words.add_argument("--batch", type=int, default=16)
+    words.add_argument("--locations", type=int, default=4, help="24 clips each; at least 2")
+    words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--seeds", type=int, default=4)
+    words.add_argument("--epochs", type=int, default=8)
+    words.add_argument("--threads", type=int, default=1)
+    words.add_argument("--folder", type=Path, help="on the disk to be measured")
+    given = words.parse_args()
+    keep_freed_memory()  # as the commands do
+    torch.set_num_threads(given.threads)
+    settings = [
+        f"batch_size={given.batch}",
+        "epochs=2",
+        "selection.side=last",
+        "selection.fraction=0",
+        "schedule.kind=constant",
+    ]
+    recipe = recipes.override(papers.load("nguyen2020").model_copy(update={"features": "made"}), settings)
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        clips = scene_clips(locations=given.locations, devices=("a", "b", "c", "d"))
+        made = make_store(folder / "made.zarr", clips, shape=layout(BAND, FRAMES), clips_per_unit=32)
+        each = made.layout.clip_bytes / 1e3
+        print(
+            f"{os.cpu_count()} CPUs, {given.threads} thread, {given.device}; torch {torch.__version__}; "
+            f"{len(clips)} clips of {each:.0f} kB, batches of {given.batch}; median of {given.rounds}\n"
+        )
+        steps(folder, given, recipe)
+        print()
+        feeds(folder, given, recipe)
+        print()
+        accuracies(folder, given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
