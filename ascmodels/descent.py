@@ -14,8 +14,9 @@ from ascmodels.objectives import Loss
 from ascmodels.team import ALONE, Team
 from ascschemas.problems import RecipeError
 
-Precision = Literal["float32", "bf16", "fp16"]
-"""What convolutions and products are computed in; weights, norms, losses and gradients of weights stay float32."""
+Precision = Literal["float64", "float32", "bf16", "fp16"]
+"""What convolutions and products are computed in. In the halves, weights, norms, losses and gradients of weights stay
+float32; float64 is all float64, to compare two ways of training without the rounding of float32."""
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -78,7 +79,7 @@ class Descent:
         """Logits, and the sum of the losses of some clips."""
         with self.autocast():
             logits = self.forward(x)
-        logits = logits.float()
+        logits = logits if logits.dtype.itemsize >= torch.float32.itemsize else logits.float()
         if not len(x):  # fewer clips than processes: this one only takes part in the sums
             return logits, logits.sum() * 0
         return logits, self.loss(logits, y) * len(x)
@@ -103,7 +104,7 @@ def autocast_for(precision: Precision, device: torch.device) -> Callable[[], Abs
     RecipeError
         When the device has no arithmetic for it.
     """
-    if precision == "float32":
+    if precision not in HALVES:
         return nullcontext
     if precision == "fp16" and device.type == "cpu":
         raise RecipeError(

@@ -120,7 +120,7 @@ class WholeBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        x = input.float()
+        x = input if input.dtype.itemsize >= torch.float32.itemsize else input.float()
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
         count = _sum(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))

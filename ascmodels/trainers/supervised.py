@@ -38,7 +38,7 @@ class Supervised(Trainer):
     channels_last: bool = True
     """Keep maps as ``(B, F, T, C)`` in memory, which convolutions on CPUs and tensor cores are faster with."""
     precision: Precision = "float32"
-    """What convolutions and products are computed in: ``float32``, ``bf16`` or, on a GPU, ``fp16``."""
+    """What convolutions and products are computed in: ``float32``, ``float64``, ``bf16`` or, on a GPU, ``fp16``."""
     accumulate: Size = 1
     """Parts that a batch is computed in, to need less memory; each has its own batch statistics."""
     compile: bool = False
@@ -68,7 +68,7 @@ class Supervised(Trainer):
     def _start(self, task: Task) -> tuple[_Parts, Progress]:
         classes = len(task.data.classes)
         model = model_of(task.recipe, task.layout, classes, task.statistics, channels_last=self.channels_last)
-        model.to(task.device)
+        model.to(task.device, torch.float64 if self.precision == "float64" else torch.float32)
         optim = optimiser(task.recipe.optimiser, model.network)
         rate = schedule(task.recipe.schedule, optim, task.recipe.selection)
         parts, progress = _Parts(model, self._descent(task, model.network, optim), rate), task.folder.progress()
