@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ class Team:
             return network
         whole = _normed(network)
         on = [torch.cuda.current_device()] if _device().type == "cuda" else None
-        return DistributedDataParallel(whole, device_ids=on, broadcast_buffers=False)
+        with warnings.catch_warnings():  # torch 2.13 has another word for the same, which older ones do not know
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(whole, device_ids=on, broadcast_buffers=False)
 
 
 ALONE = Team()

@@ -40,6 +40,7 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path: Path) -> None:
     ended = fit(tmp_path, "together", *torchrun)
     assert ended.returncode == 0, ended.stderr
     assert "2 processes, cpu" in ended.stderr
+    assert "Warning" not in ended.stderr
     assert ended.stderr.count("epoch 2 ") == 1
     assert ended.stdout.count("Next: ascmodels evaluate together") == 1
     runs = [RunFolder(tmp_path / name) for name in ("alone", "together")]
