@@ -29,10 +29,11 @@ demo: $(READY)  ## Walk from generated recordings to a report, in ./demo
 test: $(READY)  ## Run all tests
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-bench: $(READY)  ## Measure representations and extraction against librosa, stores against .npy; DEVICE=cuda:0 for a GPU
+bench: $(READY)  ## Measure representations, extraction, stores and training against their peers; DEVICE=cuda:0 for a GPU
 	$(BIN)/python tests/benchmarks/dsp.py --device $(DEVICE)
 	$(BIN)/python tests/benchmarks/extract.py --device $(DEVICE)
 	$(BIN)/python tests/benchmarks/store.py --servers
+	$(BIN)/python tests/benchmarks/train.py --device $(DEVICE)
 
 fast: $(READY)  ## Run the tests that take seconds
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow"

@@ -35,9 +35,9 @@ from ascmodels.families.five_conv import FiveConv
 from ascmodels.objectives import focal_loss
 from ascmodels.order import Order
 from ascmodels.testing.stores import layout, make_store, scene_clips
+from ascschemas.layout import Layout
 from ascschemas.training import TrainingRecipe
 
-BAND, FRAMES = 256, 862
 PLAIN = "plain loop, .npy files, float32, (B, C, F, T)"
 TRAINED = {
     "supervised, float32, (B, C, F, T)": ["trainer.channels_last=false"],
@@ -60,10 +60,10 @@ class Files(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(np.load(self.files[i])), self.labels[i]
 
 
-def plain_epoch(files: Files, batch: int, device: torch.device) -> float:
+def plain_epoch(files: Files, batch: int, device: torch.device, shape: Layout) -> float:
     """Clips a second of a plain loop's second epoch."""
     torch.manual_seed(0)
-    network = FiveConv().build(layout(BAND, FRAMES), 3).to(device).train()
+    network = FiveConv().build(shape, 3).to(device).train()
     optimiser = torch.optim.Adadelta(network.parameters(), lr=1.0, rho=0.95, eps=1e-7)
     loader = DataLoader(files, batch, shuffle=True)
     mean, std, mixing = -5.0, 1.0, torch.distributions.Beta(0.2, 0.2)
@@ -145,7 +145,7 @@ def steps(folder: Path, given: argparse.Namespace, recipe: TrainingRecipe) -> No
     data, device = Files(files, numbers), torch.device(given.device)
     rates: dict[str, list[float]] = {PLAIN: [], **{name: [] for name in TRAINED}}
     for _ in range(given.rounds):
-        rates[PLAIN].append(plain_epoch(data, recipe.batch_size, device))
+        rates[PLAIN].append(plain_epoch(data, recipe.batch_size, device, store.layout))
         for name, settings in TRAINED.items():
             asked = recipes.override(recipe, settings)
             rates[name].append(run_epoch(asked, folder / "made.zarr", "auto", given.device))
@@ -202,8 +202,10 @@ def main() -> None:
     words.add_argument("--device", default="cpu")
     words.add_argument("--batch", type=int, default=16)
     words.add_argument("--locations", type=int, default=4, help="24 clips each; at least 2")
+    words.add_argument("--bands", type=int, default=256)
+    words.add_argument("--frames", type=int, default=862)
     words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--seeds", type=int, default=4)
+    words.add_argument("--seeds", type=int, default=4, help="of the accuracies; 0 leaves them out")
     words.add_argument("--epochs", type=int, default=8)
     words.add_argument("--threads", type=int, default=1)
     words.add_argument("--folder", type=Path, help="on the disk to be measured")
@@ -221,7 +223,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         clips = scene_clips(locations=given.locations, devices=("a", "b", "c", "d"))
-        made = make_store(folder / "made.zarr", clips, shape=layout(BAND, FRAMES), clips_per_unit=32)
+        made = make_store(folder / "made.zarr", clips, shape=layout(given.bands, given.frames), clips_per_unit=32)
         each = made.layout.clip_bytes / 1e3
         print(
             f"{os.cpu_count()} CPUs, {given.threads} thread, {given.device}; torch {torch.__version__}; "
@@ -230,8 +232,9 @@ def main() -> None:
         steps(folder, given, recipe)
         print()
         feeds(folder, given, recipe)
-        print()
-        accuracies(folder, given)
+        if given.seeds:
+            print()
+            accuracies(folder, given)
 
 
 if __name__ == "__main__":

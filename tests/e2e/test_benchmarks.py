@@ -55,3 +55,22 @@ def test_stores_against_mapped_files(root: Path) -> None:
     assert 0.5 < numbers["store, float16"][2] / numbers["store, float32"][2] < 0.9, "half of the values, and the rest"
     assert numbers[".npy, float16"][2] == pytest.approx(0.5, abs=0.01)
     assert numbers["memory-mapped .npy, float32"][1::2] == [1, 1, 1]
+
+
+def test_training_against_a_plain_loop(root: Path) -> None:
+    """Every row of both tables."""
+    small = "--locations", "2", "--bands", "48", "--frames", "60", "--batch", "8", "--rounds", "1", "--seeds", "0"
+    command = [sys.executable, str(root / "tests/benchmarks/train.py"), *small]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert run.returncode == 0, run.stderr
+    for name in ("plain loop", "supervised, bf16", "one batch in memory", "RAM", "the store, warm", "the store, cold"):
+        (row,) = (line for line in run.stdout.splitlines() if line.startswith(f"| {name}"))
+        assert float(row.split("|")[-2]) > 0
+
+
+def test_trainings_killed_and_resumed_at_once(root: Path) -> None:
+    command = [sys.executable, str(root / "tests/benchmarks/train_soak.py"), "--runs", "2", "--kills", "1"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "2 runs" in run.stdout
+    assert "all weights equal to the bit" in run.stdout

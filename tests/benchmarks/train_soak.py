@@ -1,0 +1,147 @@
+"""Twenty trainings on one store, two at once, killed and resumed, while the store is verified: is anything ever wrong?
+
+Each run must end with the weights, to the bit, of one that nobody interrupted; `ascfeat verify` must find the store
+whole each time; and in the end no process and no shared memory may be left.
+
+``python tests/benchmarks/train_soak.py`` prints what happened; ``--runs 2`` is a small one.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from ascmodels.checkpoint import RunFolder
+from ascmodels.testing.stores import layout, make_store, scene_clips
+
+SEEDS = 3
+"""Different trainings; the runs take them in turns."""
+RECIPE = """
+name: soaked
+features: made_up
+family: {kind: five_conv, widths: [8, 8, 16, 16, 16], norm_momentum: 0.1}
+objective: {kind: focal, gamma: 1}
+optimiser: {kind: adam, lr: 0.01}
+augmentation: {mixup: {alpha: 0.2}, time_mask: {width: 8}}
+sampler: class
+batch_size: 16
+window_mib: 1
+epochs: 6
+"""
+BIN = Path(sys.executable).parent
+SHARED = Path("/dev/shm")
+
+
+class Soak:
+    """One library, and everybody who works on it."""
+
+    def __init__(self, folder: Path, seed: int, kills: int) -> None:
+        self.folder, self.draw, self.kills = folder, random.Random(seed), kills
+        self.done: Counter[str] = Counter()
+        self.seconds = 0.0
+        self.over = threading.Event()
+        clips = scene_clips(locations=6, devices=("a", "b", "c"))
+        made = make_store(
+            folder / "features/scenes/made_up.zarr", clips, shape=layout(bands=40, frames=120), clips_per_unit=8
+        )
+        self.store = made.place.path
+        (folder / "soaked.yaml").write_text(RECIPE)
+
+    def start(self, out: str, seed: int, placement: str) -> "subprocess.Popen[str]":
+        """A training, as a person starts it."""
+        words = ["fit", "soaked.yaml", "scenes", "--out", out, "--seed", str(seed), "--device", "cpu", "--resume"]
+        where = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [BIN / "ascmodels", *words, "--placement", placement], cwd=self.folder, env=where,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def whole(self, out: str, seed: int, placement: str = "ram") -> str:
+        """A training that nobody interrupts; the digest of its weights."""
+        process = self.start(out, seed, placement)
+        said = process.communicate()[1]
+        if process.returncode:
+            raise SystemExit(f"{out} ended with {process.returncode}: {said}")
+        return weights(self.folder / out)
+
+    def one(self, number: int, wanted: list[str]) -> None:
+        """A training that is killed at any moment, and in the end is left alone."""
+        seed, placement = number % SEEDS, ("ram", "stream")[number // SEEDS % 2]
+        out = f"runs/{number:02}"
+        for _ in range(self.kills):
+            process = self.start(out, seed, placement)
+            time.sleep(self.draw.uniform(0.3, 2.0) * self.seconds)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                self.done["kills"] += 1
+            said = process.communicate()[1]
+            if process.returncode not in (0, -signal.SIGKILL):
+                raise SystemExit(f"{out} ended with {process.returncode}: {said}")
+            rest = RunFolder(self.folder / out).progress().epoch if (self.folder / out / "data.json").exists() else 0
+            self.done[f"killed after {rest} epochs"] += process.returncode == -signal.SIGKILL
+        if self.whole(out, seed, placement) != wanted[seed]:
+            raise SystemExit(f"{out} has other weights than a run of seed {seed} that nobody interrupted")
+        left = [p.name for p in (self.folder / out).rglob("*.partial")]
+        if left:
+            raise SystemExit(f"{out} holds {left} in the end")
+        self.done["runs"] += 1
+
+    def verify(self) -> None:
+        """Read the store through, again and again, while it is trained on."""
+        while not self.over.is_set():
+            done = subprocess.run([BIN / "ascfeat", "verify", self.store], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"verify: {done.stdout}{done.stderr}")
+            self.done["verified"] += 1
+
+
+def weights(run: Path) -> str:
+    """SHA-256 of a finished run's last weights."""
+    folder = RunFolder(run)
+    assert folder.finished
+    file = folder.checkpoint(folder.finished.last) / "weights.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--runs", type=int, default=20)
+    words.add_argument("--kills", type=int, default=2, help="of each run")
+    words.add_argument("--seed", type=int, default=0)
+    given = words.parse_args()
+    shared = set(SHARED.iterdir()) if SHARED.is_dir() else set()
+    with tempfile.TemporaryDirectory() as name:
+        soak = Soak(Path(name), given.seed, given.kills)
+        start = time.monotonic()
+        wanted = [soak.whole(f"runs/whole-{seed}", seed) for seed in range(SEEDS)]
+        soak.seconds = (time.monotonic() - start) / SEEDS
+        with ThreadPoolExecutor(3) as people:
+            verifying = people.submit(soak.verify)
+            runs = [people.submit(soak.one, number, wanted) for number in range(given.runs)]
+            try:
+                for run in runs:
+                    run.result()
+            finally:
+                soak.over.set()
+            verifying.result()
+    left = [p.pid for p in psutil.Process().children(recursive=True)]
+    new = sorted(p.name for p in (set(SHARED.iterdir()) if SHARED.is_dir() else set()) - shared)
+    if left or new:
+        raise SystemExit(f"left: processes {left}, shared memory {new}")
+    print(", ".join(f"{n} {what}" for what, n in sorted(soak.done.items())))
+    print(f"{SEEDS} kinds of run; all weights equal to the bit, the store whole, no process or shared memory left")
+
+
+if __name__ == "__main__":
+    main()
