@@ -114,7 +114,7 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path, store, recipe, monkeypa
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ascmodels.trainers.supervised.augment", stop)
+    monkeypatch.setattr("ascmodels.trainers.supervised.prepared", stop)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, store, tmp_path / "run", device="cpu")
     with pytest.raises(RunError, match="no checkpoint yet"):
