@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ascfeat.audio import probe, sample_bits
+from ascfeat.changes import facts
 from ascfeat.datasets.tree import Tree
 from ascfeat.extract import run
 from ascfeat.jobs import job_for
@@ -181,7 +182,7 @@ def _refuse_other(store: Store, tree: Tree, manifest: Manifest, *, units: bool, 
     """Refuse a dataset with other clips, and to compute single units by other software than the rest."""
     apart: Sequence[Difference] = ()
     if manifest.fingerprint != store.header.manifest:
-        apart = [Difference(field="clips and splits", expected=store.header.manifest, found=manifest.fingerprint)]
+        apart = _other_clips(store, manifest)
     elif units:
         here = _planned(store.header, tree, manifest, device)
         apart = differences(_made_by(store.header), _made_by(here))
@@ -191,6 +192,16 @@ def _refuse_other(store: Store, tree: Tree, manifest: Manifest, *, units: bool, 
             differences=apart,
             todo="Give the dataset as it was, on a machine with that software; or extract the whole store again.",
         )
+
+
+def _other_clips(store: Store, manifest: Manifest) -> list[Difference]:
+    """In what a list of clips is not the one that a store was made from."""
+    then, now = {*store.ids}, {c.id for c in manifest.clips}
+    apart = [Difference(field="list of clips", expected=store.header.manifest[:16], found=manifest.fingerprint[:16])]
+    for field, clips in (("only in the store", then - now), ("only in the dataset", now - then)):
+        if clips:
+            apart.append(Difference(field=field, expected="no clip", found=f"{len(clips)}, first {min(clips)}"))
+    return apart + list(facts(store, manifest))
 
 
 def _planned(header: StoreHeader, tree: Tree, manifest: Manifest, device: str) -> StoreHeader:

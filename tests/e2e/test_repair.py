@@ -148,7 +148,7 @@ def test_refuses_what_it_cannot_heal(dataset: Path, tmp_path: Path) -> None:
     for name in ("low", "high"):
         (other / name).mkdir(parents=True)
         soundfile.write(other / name / "00.wav", np.zeros(4000), 8000)
-    with pytest.raises(StoreMismatch, match="clips and splits"):
+    with pytest.raises(StoreMismatch, match="only in the store"):
         repair(place, open_dataset(other))
     assert problems(place), "and nothing was touched"
 
