@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ascmodels.team import Team
+from ascmodels.weights import SUMS, sha256
 from ascschemas.base import Frozen
 from ascschemas.problems import Difference, RunError, differences
 from ascschemas.run import Environment, EpochRecord, Finished, Progress, RunData, Session
@@ -34,7 +35,7 @@ class RunFolder:
 
         config.json  data.json  environment.json      what made it
         curves.csv  curves.png                        how it went
-        checkpoints/0007/{weights.safetensors, state.pt, progress.json}
+        checkpoints/0007/{weights.safetensors, state.pt, sha256.json, progress.json}
         finished.json                                 written last
 
     Checkpoints of the last and of the selected epoch are kept.
@@ -96,6 +97,7 @@ class RunFolder:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             write(aside)
+            (aside / SUMS).write_text(_sums(aside), encoding="utf-8")
             (aside / PROGRESS).write_text(progress.model_dump_json(indent=1), encoding="utf-8")
             for path in (*aside.iterdir(), aside):
                 _sync(path)
@@ -116,10 +118,11 @@ class RunFolder:
             shutil.rmtree(self.checkpoint(epoch), ignore_errors=True)
 
     def _cannot_write(self, error: OSError | RuntimeError, epoch: int) -> RunError:
-        why = getattr(error, "strerror", None) or error
+        why = getattr(error, "strerror", None) or "the disk is full, or broken"  # torch's own words name its source
+        kept = "earlier checkpoints are kept" if self.epochs() else "no epoch had finished"
         return RunError(
             f"The checkpoint of epoch {epoch} cannot be written to {self.path}: {why}.",
-            todo="Make room or mend the disk, then run the same command with --resume: earlier checkpoints are kept.",
+            todo=f"Make room or mend the disk, then run the same command with --resume: {kept}.",
         )
 
 
@@ -139,9 +142,11 @@ def open_run(
     with _alone(path):
         if (path / DATA).is_file():
             folder = RunFolder(path)
+        if (path / DATA).is_file() and (folder.finished or folder.epochs()):
             _require_same(folder, recipe, data)
             _require_consent(folder, resume)
-        else:
+            _require_selected(folder)
+        else:  # a start that was refused or stopped before its first epoch leaves nothing to go on with
             _write(path / CONFIG, recipe.model_dump_json(indent=1))
             _write(path / DATA, data.model_dump_json(indent=1))  # last: with it, the folder is a run
             folder = RunFolder(path)
@@ -194,7 +199,7 @@ def read(file: Path, model: type[Value]) -> Value:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(map(str, problem["loc"])) or "file"
-        found = Difference(field=field, expected=problem["msg"], found="otherwise")
+        found = Difference(field=field, expected="what was written", found=problem["msg"])
         raise RunError(
             f"{file} is damaged, or was written by another version.",
             differences=[found],
@@ -235,6 +240,17 @@ def _require_same(folder: RunFolder, recipe: TrainingRecipe, data: RunData) -> N
         )
 
 
+def _require_selected(folder: RunFolder) -> None:
+    """Refuse a run whose result is gone: no epoch that is trained on brings it back."""
+    finished = folder.finished
+    wanted = finished.selected if finished else folder.progress().selected
+    if wanted not in folder.epochs():
+        raise RunError(
+            f"The checkpoint of epoch {wanted}, the best of {folder.path}, is not there.",
+            todo="Restore it from a copy, or train again into a new folder.",
+        )
+
+
 def _require_consent(folder: RunFolder, resume: bool) -> None:
     if not resume and not folder.finished and folder.epochs():
         raise RunError(
@@ -264,6 +280,12 @@ def _alone(path: Path) -> Iterator[None]:
 def _remember(file: Path, session: Session) -> None:
     before = read(file, Environment).sessions if file.is_file() else ()
     _write(file, Environment(sessions=(*before, session)).model_dump_json(indent=1))
+
+
+def _sums(folder: Path) -> str:
+    """SHA-256 of each file of a checkpoint, as JSON."""
+    files = (p for p in sorted(folder.iterdir()) if p.is_file())
+    return json.dumps({p.name: sha256(p) for p in files}, indent=1) + "\n"
 
 
 def _csv(progress: Progress) -> str:

@@ -71,7 +71,9 @@ def divide(source: FeatureSource, split: str, recipe: TrainingRecipe) -> Sides:
         raise RunError(
             f"The split {split} of {source.place} cannot be trained on.",
             differences=problems,
-            todo="Choose another split or dataset, or correct what the lines above name and extract again.",
+            todo=f"Train with --set batch_size={max(1, len(train))}, or fewer, or with more clips."
+            if all(p.field == "batch_size" for p in problems)
+            else "Choose another split or dataset, or correct what the lines above name and extract again.",
         )
     return Sides(train, whole[inside], test, excluded, tuple(sorted(held)))
 

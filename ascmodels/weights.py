@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from ascschemas.problems import RunError
 
-WEIGHTS, STATE = "weights.safetensors", "state.pt"
+WEIGHTS, STATE, SUMS = "weights.safetensors", "state.pt", "sha256.json"
 
 
 def save_weights(folder: Path, model: nn.Module) -> None:
@@ -48,6 +50,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _loading(file: Path) -> Iterator[None]:
+    _whole(file)
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -67,9 +70,33 @@ def load_state(folder: Path) -> dict[str, Any]:
     RunError
         When it is missing or damaged.
     """
-    file = folder / STATE
+    file = _whole(folder / STATE)
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn pickle raises whatever its bytes lead to
-        raise RunError(f"{file} cannot be loaded: {error}", todo="Restore it from a copy, or train again.") from error
+        raise _unloadable(file, f"{type(error).__name__}") from error  # torch's words advise to trust the file
     return state
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _whole(file: Path) -> Path:
+    """The file, if it is as its checkpoint was published; one without sums is taken as it is."""
+    try:
+        sums = json.loads((file.parent / SUMS).read_text(encoding="utf-8"))
+        found = sha256(file)
+    except FileNotFoundError:
+        return file
+    except (OSError, ValueError) as error:
+        raise _unloadable(file, f"its checksum does not read ({error})") from error
+    if not isinstance(sums, dict) or sums.get(file.name) != found:
+        raise _unloadable(file, "it does not match its checksum")
+    return file
+
+
+def _unloadable(file: Path, why: str) -> RunError:
+    return RunError(f"{file} cannot be loaded: {why}.", todo="Restore it from a copy, or train again.")

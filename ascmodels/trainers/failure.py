@@ -26,7 +26,7 @@ def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: B
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     """Whether memory was refused: torch has an error of its own for it on GPUs only."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "allocate memory" in str(error) or "out of memory" in str(error)
+    return known or any(said in str(error) for said in ("allocate memory", "out of memory", "can't start new thread"))
 
 
 def out_of_memory(task: Task, progress: Progress) -> RunError:

@@ -1,6 +1,8 @@
 """The run folder: published whole, alone, for what it was made for, and honest when it is damaged."""
 
 import csv
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -86,6 +88,7 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(opened):
 
 def test_an_unfinished_run_goes_on_only_when_asked(opened):
     with opened() as folder:
+        folder.publish(progress(1, 1), weights)
         folder.publish(progress(2, 1), weights)
     with pytest.raises(RunError, match="2 of 3 epochs") as refused, opened():
         pass
@@ -98,8 +101,8 @@ def test_an_unfinished_run_goes_on_only_when_asked(opened):
 
 
 def test_another_recipe_or_other_data_are_refused_with_the_fields(tmp_path, opened, recipe, data):
-    with opened():
-        pass
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
     other = recipes.override(recipe, ["epochs=9", "optimiser.lr=0.5"])
     elsewhere = data.model_copy(update={"digest": "0" * 64, "store": "/moved"})
     with pytest.raises(RunError) as refused, open_run(tmp_path / "run", other, elsewhere, CPU, resume=True):
@@ -113,6 +116,21 @@ def test_a_name_or_a_claim_may_change(tmp_path, opened, recipe, data):
         pass
     with open_run(tmp_path / "run", recipe.model_copy(update={"title": "another"}), data, CPU, resume=False):
         pass
+
+
+def test_before_its_first_epoch_a_run_may_become_another(tmp_path, opened, recipe, data):
+    with opened():
+        pass
+    other = recipes.override(recipe, ["epochs=9"])
+    with open_run(tmp_path / "run", other, data, CPU, resume=False) as folder:
+        assert folder.recipe == other
+
+
+def test_every_file_of_a_checkpoint_has_its_checksum(opened):
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
+    sums = json.loads((folder.checkpoint(1) / "sha256.json").read_text())
+    assert sums == {"weights": hashlib.sha256(b"w").hexdigest()}
 
 
 def test_only_one_process_trains_in_a_folder(opened):

@@ -16,6 +16,7 @@ from ascfeat.store import open_store
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.descent import Descent
+from ascmodels.evaluate import evaluate
 from ascmodels.testing.stores import make_store, scene_clips
 from ascmodels.training import train
 from ascmodels.watching import Watcher
@@ -248,3 +249,36 @@ def test_a_store_that_goes_away_ends_the_run_with_what_to_do(tmp_path, store, re
     with pytest.raises(RunError, match=r"its features do not read\. The checkpoint of epoch 1 is kept") as failed:
         train(recipe, store, tmp_path / "run", device="cpu", placement="stream", watch=Remove())
     assert "--resume" in failed.value.text()
+
+
+def test_flipped_weights_are_refused(tmp_path, store, recipe):
+    """Two bytes of a weight load as well as any others, and predict something else."""
+    train(recipe, store, tmp_path / "run", device="cpu")
+    folder = RunFolder(tmp_path / "run")
+    file = folder.checkpoint(folder.progress().selected) / "weights.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-50] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(RunError, match="does not match its checksum"):
+        evaluate(tmp_path / "run", store, device="cpu")
+
+
+def test_a_start_that_was_refused_does_not_stand_in_the_way(tmp_path, store, recipe):
+    with pytest.raises(RecipeError, match="fp16"):
+        train(recipes.override(recipe, ["trainer.precision=fp16"]), store, tmp_path / "run", device="cpu")
+    done = train(recipe, store, tmp_path / "run", device="cpu")
+    assert done.last == recipe.epochs
+    assert RunFolder(tmp_path / "run").recipe.trainer.values()["precision"] == "float32"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_whose_result_is_gone_is_not_called_finished(tmp_path, store, recipe, finished):
+    train(recipe, store, tmp_path / "run", device="cpu")
+    folder = RunFolder(tmp_path / "run")
+    selected = folder.progress().selected
+    if not finished:
+        (folder.path / "finished.json").unlink()
+    shutil.rmtree(folder.checkpoint(selected))
+    if folder.epochs() or finished:
+        with pytest.raises(RunError, match=f"The checkpoint of epoch {selected}, the best of .* is not there"):
+            train(recipe, store, tmp_path / "run", device="cpu", resume=True)

@@ -186,7 +186,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path, store):
 
 def test_a_checkpoint_holds_numbers_and_nothing_that_runs(tmp_path, store, monkeypatch):
     folder = fitted(store, tmp_path / "run")
-    assert {p.name for p in folder.checkpoint(1).iterdir()} == {"weights.safetensors", "progress.json"}
+    assert {p.name for p in folder.checkpoint(1).iterdir()} == {"weights.safetensors", "sha256.json", "progress.json"}
     for name in [n for n in sys.modules if n.split(".")[0] == "sklearn"]:
         monkeypatch.setitem(sys.modules, name, None)  # scikit-learn is not needed to score
     assert scores(folder, store).shape == (72, 3)
