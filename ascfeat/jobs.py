@@ -19,7 +19,7 @@ from ascfeat.reuse import Reuse, Source, before_places, fits, has_leftovers, set
 from ascfeat.store import Store, Writer, create, find_stores, store_path, unit_rows
 from ascfeat.store.metadata import ROOT, SPARE, copy_mark
 from ascfeat.store.places import Folder, Place, open_place, refuse_writing
-from ascfeat.store.reading import Rewritten, damaged, unfinished_copy
+from ascfeat.store.reading import Rewritten, lost_root, unfinished_copy
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
@@ -459,7 +459,7 @@ def _refuse_no_store(place: Place) -> None:
     if place.parent.exists(copy_mark(place)):
         raise unfinished_copy(place)
     if isinstance(place, Folder) and place.exists(SPARE):
-        raise damaged(place, f"its {ROOT} is not there, and the copy of it is")
+        raise lost_root(place)
     if isinstance(place, Folder) and place.path.exists():
         raise StoreError(
             f"{place} is there and is not a feature store: it has no zarr.json.",

@@ -77,8 +77,9 @@ def train(
     recipe, device_here = recipes.resolve(recipe), local_device(choose(device))
     trainer = recipes.trainer(recipe)
     require(recipe, source, features)
-    sides = divide(source, split or default_split(source), recipe)
-    data = describe(source, split or default_split(source), sides, recipe)
+    split = split or default_split(source)
+    sides = divide(source, split, recipe)
+    data = describe(source, split, sides, recipe)
     trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
     with open_team(device_here) as team:
         watch = (watch or Watcher()) if team.leads else Watcher()

@@ -54,7 +54,7 @@ def _loading(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(f"{file} cannot be loaded: {error}", todo="Restore it from a copy, or train again.") from error
+        raise _unloadable(file, str(error)) from error
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn pickle raises whatever its bytes lead to
-        raise _unloadable(file, f"{type(error).__name__}") from error  # torch's words advise to trust the file
+        raise _unloadable(file, type(error).__name__) from error  # torch's words advise to trust the file
     return state
 
 

@@ -509,12 +509,17 @@ def unfinished_copy(place: Place) -> StoreError:
     )
 
 
+def lost_root(place: Place) -> StoreError:
+    """The error for a store that has lost its root's document, which its copy brings back."""
+    return damaged(place, f"its {ROOT} is not there, and the copy of it is")
+
+
 def _no_root(place: Place) -> StoreError:
     """Why there is no root's document: an unfinished copy, a store that has lost it, or no store."""
     if place.parent.exists(metadata.copy_mark(place)):
         return unfinished_copy(place)
     if place.exists(metadata.SPARE):
-        return damaged(place, f"its {ROOT} is not there, and the copy of it is")
+        return lost_root(place)
     return StoreError(
         f"There is no feature store at {place}.",
         todo="Make it with `ascfeat extract`, or list what there is with `ascfeat ls`.",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.testing.stores import make_store, small_recipe
 from ascmodels.training import train
-from ascmodels.watching import Watcher
+from ascmodels.watching import Moment, Watcher
 from ascschemas.run import EpochRecord
 from ascschemas.training import TrainingRecipe
 
@@ -32,6 +33,18 @@ class Interrupting(Watcher):
         """Interrupt."""
         if row.epoch == self.after:
             raise KeyboardInterrupt
+
+
+class Ending(Watcher):
+    """Somebody who does something in the middle of an epoch: ends the process, say, or the run."""
+
+    def __init__(self, epoch: int, how: Callable[[], object]) -> None:
+        self.epoch_to_end, self.how = epoch, how
+
+    def batch(self, moment: Moment) -> None:
+        """Do it after the second batch."""
+        if (moment.epoch, moment.batch) == (self.epoch_to_end, 2):
+            self.how()
 
 
 class TrainerContract:

@@ -19,6 +19,7 @@ from ascfeat.store import open_store
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.families.five_conv import FiveConv
+from ascmodels.testing.trainers import Ending
 from ascmodels.trainers.lightning import Lightning
 from ascmodels.training import train
 from ascmodels.watching import Watcher
@@ -51,17 +52,6 @@ def assert_alike(one: Path, two: Path, *, exactly: bool = False, rtol: float = 1
         said, found = (r.model_dump(exclude=TIMES, exclude_none=True) for r in (row, other))
         assert found == (said if exactly else pytest.approx(said, rel=rtol, abs=atol))
     assert RunFolder(one).finished == RunFolder(two).finished
-
-
-class Ending(Watcher):
-    """Somebody who does something in the middle of an epoch."""
-
-    def __init__(self, epoch: int, how) -> None:
-        self.epoch_to_end, self.how = epoch, how
-
-    def batch(self, moment) -> None:
-        if (moment.epoch, moment.batch) == (self.epoch_to_end, 2):
-            self.how()
 
 
 def interrupt():

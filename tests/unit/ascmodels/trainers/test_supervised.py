@@ -18,6 +18,7 @@ from ascmodels.checkpoint import RunFolder
 from ascmodels.descent import Descent
 from ascmodels.evaluate import evaluate
 from ascmodels.testing.stores import make_store, scene_clips
+from ascmodels.testing.trainers import Ending
 from ascmodels.training import train
 from ascmodels.watching import Watcher
 from ascschemas.problems import RecipeError, RunError
@@ -34,17 +35,6 @@ def assert_same_bits(one: Path, two: Path) -> None:
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert RunFolder(one).progress().selected == RunFolder(two).progress().selected
-
-
-class Ending(Watcher):
-    """Somebody who ends the process, or the run, in the middle of an epoch."""
-
-    def __init__(self, epoch: int, how) -> None:
-        self.epoch_to_end, self.how = epoch, how
-
-    def batch(self, moment) -> None:
-        if (moment.epoch, moment.batch) == (self.epoch_to_end, 2):
-            self.how()
 
 
 def interrupt():
