@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from ascmodels import recipes
 from ascmodels.checkpoint import DATA, RunFolder
 from ascmodels.devices import choose
 from ascmodels.trainers.base import Scorer
-from ascmodels.weights import WEIGHTS
+from ascmodels.weights import WEIGHTS, sha256
 from ascschemas.base import fingerprint
 from ascschemas.problems import AudioError, RunError
 
@@ -102,10 +101,9 @@ def run_tagger(path: Path, device: str) -> RunTagger | None:
     if not (path / DATA).is_file():
         return None
     folder, scorer = _selected(path, device)
-    weights = (folder.checkpoint(folder.progress().selected) / WEIGHTS).read_bytes()
     digest = fingerprint(
         {
-            "weights": hashlib.sha256(weights).hexdigest(),
+            "weights": sha256(folder.checkpoint(folder.progress().selected) / WEIGHTS),
             "recipe": folder.recipe.fingerprint,
             "features": folder.data.header.recipe_fingerprint,
         }

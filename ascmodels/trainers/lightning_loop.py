@@ -31,7 +31,7 @@ from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Task, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory
 from ascmodels.trainers.lightning_feed import Part, Parts, Watched
-from ascmodels.trainers.networks import Sums, labels, model_of, moment, right
+from ascmodels.trainers.networks import Sums, labels, model_of, moment, record, right
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import Difference, RunError
 from ascschemas.run import EpochRecord, Progress
@@ -184,17 +184,8 @@ class Module(pl.LightningModule):
     def _row(self) -> EpochRecord:
         team, sums = self.task.team, self._watched_sums
         watched = Sums().plus(*team.total(sums.clips, sums.loss, sums.correct))
-        loss, accuracy = self._sums.means
-        return EpochRecord(
-            epoch=self.progress.epoch + 1,
-            loss=loss,
-            accuracy=accuracy,
-            watched_loss=watched.means[0] if watched.clips else None,
-            watched_accuracy=watched.means[1] if watched.clips else None,
-            lr=self._lr,
-            seconds=time.perf_counter() - self._start,
-            clips_per_second=self._sums.clips / self._seconds,
-        )
+        epoch, times = self.progress.epoch + 1, {"start": self._start, "seconds": self._seconds}
+        return record(epoch, self._sums, watched, lr=self._lr, **times)
 
 
 class Publishing(Checkpoint):

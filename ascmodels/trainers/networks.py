@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ from ascmodels.trainers.base import Scorer, Task
 from ascmodels.watching import Moment
 from ascmodels.weights import load_weights
 from ascschemas.layout import Layout
+from ascschemas.run import EpochRecord
 from ascschemas.training import TrainingRecipe
 
 
@@ -96,6 +98,22 @@ def labels(targets: Tensor, n_classes: int) -> Tensor:
 def right(logits: Tensor, wanted: Tensor) -> int:
     """Clips whose largest output is their largest label."""
     return int((logits.argmax(1) == wanted.argmax(1)).sum())
+
+
+def record(epoch: int, trained: Sums, watched: Sums, *, lr: float, start: float, seconds: float) -> EpochRecord:
+    """What is written down of an epoch that began at ``start`` (``time.perf_counter``) and trained for ``seconds``."""
+    loss, accuracy = trained.means
+    watched_loss, watched_accuracy = watched.means if watched.clips else (None, None)
+    return EpochRecord(
+        epoch=epoch,
+        loss=loss,
+        accuracy=accuracy,
+        watched_loss=watched_loss,
+        watched_accuracy=watched_accuracy,
+        lr=lr,
+        seconds=time.perf_counter() - start,
+        clips_per_second=trained.clips / seconds,
+    )
 
 
 def moment(task: Task, sums: Sums, epoch: int, batch: int, seconds: float) -> Moment:

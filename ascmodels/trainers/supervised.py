@@ -20,10 +20,10 @@ from ascmodels.randomness import torch_seeded
 from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
-from ascmodels.trainers.networks import Sums, labels, model_of, moment, order_of, prepared, right, scorer_of
+from ascmodels.trainers.networks import Sums, labels, model_of, moment, order_of, prepared, record, right, scorer_of
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import StoreError
-from ascschemas.run import EpochRecord, Finished, Progress
+from ascschemas.run import Finished, Progress
 from ascschemas.units import Size
 
 
@@ -118,20 +118,9 @@ def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progres
     lr = float(parts.descent.optimiser.param_groups[0]["lr"])
     sums = _train(task, parts, progress, epoch)
     trained = time.perf_counter() - start
-    watched = _score(task, parts)
-    if watched and not math.isfinite(watched[0]):
-        raise not_finite(task, progress, f"epoch {epoch}, while scoring the watched side", watched[0])
-    loss, accuracy = sums.means
-    row = EpochRecord(
-        epoch=epoch,
-        loss=loss,
-        accuracy=accuracy,
-        watched_loss=watched[0] if watched else None,
-        watched_accuracy=watched[1] if watched else None,
-        lr=lr,
-        seconds=time.perf_counter() - start,
-        clips_per_second=sums.clips / trained,
-    )
+    row = record(epoch, sums, _score(task, parts), lr=lr, start=start, seconds=trained)
+    if row.watched_loss is not None and not math.isfinite(row.watched_loss):
+        raise not_finite(task, progress, f"epoch {epoch}, while scoring the watched side", row.watched_loss)
     parts.schedule.after_epoch(monitored(row, task.recipe))
     progress = after(progress, row, task.recipe)
     publish(task, progress, parts.save)
@@ -155,8 +144,8 @@ def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Sums:
     return sums
 
 
-def _score(task: Task, parts: _Parts) -> tuple[float, float] | None:
-    """Loss and accuracy on the watched side, without augmentation; None where nothing is watched."""
+def _score(task: Task, parts: _Parts) -> Sums:
+    """Sums over the watched side, without augmentation; of no clips where nothing is watched."""
     clips, sums = task.sides.watched(task.recipe), Sums()
     parts.model.eval()
     with torch.inference_mode():
@@ -166,5 +155,4 @@ def _score(task: Task, parts: _Parts) -> tuple[float, float] | None:
                 logits = parts.descent.evaluate(parts.model.normaliser(x))
                 wanted = labels(targets, len(task.data.classes))
                 sums = sums.plus(len(x), float(parts.descent.loss(logits, wanted)) * len(x), right(logits, wanted))
-    sums = Sums().plus(*task.team.total(sums.clips, sums.loss, sums.correct))
-    return sums.means if sums.clips else None
+    return Sums().plus(*task.team.total(sums.clips, sums.loss, sums.correct))
