@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ascmodels.families.base import Family
+from ascmodels.layers import global_average
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import Difference, RecipeError
 from ascschemas.units import Size
@@ -67,7 +68,7 @@ class FiveConv(Family):
     def _block(self, inputs: int, outputs: int, stride: int) -> nn.Sequential:
         return nn.Sequential(
             nn.Conv2d(inputs, outputs, self.kernel, stride),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),  # its input is not needed again, and maps are large
             nn.BatchNorm2d(outputs, eps=self.norm_eps, momentum=self.norm_momentum),
         )
 
@@ -86,7 +87,7 @@ class FiveConvNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch; comments give the shapes for ``(1, 256, 862)`` and the default parameters."""
         x = self.blocks(x)  # (B, 1, 256, 862) -> (B, 64, 59, 211)
-        x = x.mean(dim=(2, 3))  # (B, 64)
+        x = global_average(x)  # (B, 64)
         logits: Tensor = self.dense(x)  # (B, K)
         return logits
 
