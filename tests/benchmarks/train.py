@@ -1,8 +1,8 @@
 """How fast is training from a store? Ratios against a plain torch loop over ``.npy`` files, and against no feed at all.
 
 nguyen2020's network and training (five convolutions, mixup, focal loss, Adadelta), on features of its shape. The plain
-loop is what a lab writes: a ``Dataset`` of ``.npy`` files behind a ``DataLoader``, float32, maps as ``(B, C, F, T)``. It
-runs as a script of its own, and once more in this process, which keeps freed memory as the commands do. Ours are real
+loop is what a lab writes: a ``Dataset`` of ``.npy`` files behind a ``DataLoader``, float32, maps as ``(B, C, F, T)``. A
+script of its own runs it, and once more this process, which keeps freed memory as the commands do. Ours are real
 runs of ``ascmodels fit``'s trainer, checkpoints and scoring left out; the fixed batch is such a run whose batches are
 all the same one in memory, so that nothing is read. The second epoch of each run counts.
 
