@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.audio import decode, digest, read, waveform_format
+from ascfeat.audio import decode, digest, read
 from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.backends import fastest
 from ascfeat.dsp.devices import cuda_version, device_name
-from ascfeat.representations import representation
+from ascfeat.representations import Representation, representation
 from ascfeat.store import Problem, ProblemKind, Store
-from ascfeat.work import Target, ordered
+from ascfeat.work import Target, ordered, recorders, transforms
 from ascschemas.certificate import Certificate, Comparison
 from ascschemas.problems import AudioError, Difference, StoreError
 from ascschemas.recipe import Decode
@@ -99,7 +99,7 @@ def certify(store: Store, tree: Tree, *, device: str) -> Certificate | None:
     sample = list(islice(_unchanged(store, tree, records), SAMPLE))
     if not sample:
         return None
-    ways = references(store.header)
+    ways = references(store)
     done = recompute(store, tree, sample, ways, records=records, threads=min(SAMPLE, os.cpu_count() or 1))
     _refuse_unread(store, done)
     found = comparisons(ways, [r.apart for r in done if r.problem is None])
@@ -131,19 +131,23 @@ def drawn(store: Store, records: Sequence[ClipRecord | None]) -> list[int]:
     return sorted(usable, key=lambda i: hashlib.sha256(store.ids[i].encode()).digest())
 
 
-def references(header: StoreHeader) -> tuple[Reference, ...]:
+def references(store: Store) -> tuple[Reference, ...]:
     """Every way to compute a store's features again: in ``REFERENCE``, or by their own code where it does not."""
+    header, devices = store.header, recorders(store)
     kind = representation(header.recipe.representation)
-    audio = waveform_format(header.audio, header.recipe.decode)
     backend, name = fastest(kind.backends, "cpu"), "the recordings, by the same code"
     if REFERENCE in kind.backends:
         backend, name = REFERENCE, f"{REFERENCE} {version(REFERENCE)}, float64"
-    main = Target(header, kind.build(audio, device="cpu", backend=backend))
-    found = [Reference(name, main, getattr(kind, "tolerance", TOLERANCE))]
+
+    def computed(kind: Representation) -> Target:
+        plain, corrected = transforms(header, kind, device="cpu", backend=backend)
+        return Target(header, plain, corrected=corrected, devices=devices)
+
+    found = [Reference(name, computed(kind), getattr(kind, "tolerance", TOLERANCE))]
     for name, changes in RELATED.get(header.recipe.representation.kind, {}).items():
         other = representation(header.recipe.representation.model_copy(update=dict(changes)))
         if other != kind:
-            found.append(Reference(name, Target(header, other.build(audio, device="cpu", backend=backend)), None))
+            found.append(Reference(name, computed(other), None))
     return tuple(found)
 
 

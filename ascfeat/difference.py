@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ascfeat.store import Store
 from ascfeat.store.table import PROPERTIES
 from ascfeat.work import ordered
 from ascschemas.problems import Difference, differences
-from ascschemas.store import ClipRecord
+from ascschemas.store import ClipRecord, StoreHeader
 
 FOLDED = {"manifest", "table", "recipe_fingerprint", "clips", "classes", "splits"}
 """Header fields that other parts of the answer explain, clip by clip or parameter by parameter."""
@@ -109,8 +109,16 @@ def compare(
 
 def _headers(first: Store, second: Store) -> tuple[Difference, ...]:
     """Fields that differ; the first store's value stands as expected."""
-    a, b = ({**s.header.model_dump(mode="json", exclude=FOLDED), "seal": _state(s)} for s in (first, second))
+    a, b = ({**_plain(s.header), "seal": _state(s)} for s in (first, second))
     return differences(a, b)
+
+
+def _plain(header: StoreHeader) -> dict[str, Any]:
+    """A header as JSON, of its correction what tells it from another."""
+    held = header.model_dump(mode="json", exclude=FOLDED)
+    if header.recipe.correction is not None:
+        held["recipe"]["correction"] = header.recipe.correction.words()
+    return held
 
 
 def _state(store: Store) -> str:

@@ -28,10 +28,10 @@ from ascfeat.store.places import Place
 from ascfeat.stretches import Stretch, nested, positions, stretches
 from ascfeat.tags import Given
 from ascfeat.units import said
-from ascfeat.work import OneClip, target
+from ascfeat.work import OneClip, recorded_by, target
 from ascschemas.certificate import Certificate
 from ascschemas.dataset import Manifest
-from ascschemas.problems import AudioError, SpaceError, StoreError
+from ascschemas.problems import AudioError, Difference, RecipeError, SpaceError, StoreError, nearest
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.store import ClipRecord, StoreHeader
 
@@ -62,7 +62,10 @@ def forecast_seconds(
     tree: Tree, manifest: Manifest, jobs: Sequence[Job], *, device: str = "auto", at_once: int
 ) -> float:
     """About how long the jobs will take, from doing a few of their clips now and keeping nothing."""
-    one = OneClip(tree, [target(j.header, resolve_device(device), j.tags) for j in jobs])
+    ids, devices = [c.id for c in manifest.clips], [c.device for c in manifest.clips]
+    at = resolve_device(device)
+    recorders = [recorded_by(j.header, ids, devices) for j in jobs]
+    one = OneClip(tree, [target(j.header, at, j.tags, devices=r) for j, r in zip(jobs, recorders, strict=True)])
     known = frozenset.intersection(*(j.reused for j in jobs))
     count = recordings(jobs) - len(known)
     lacking = (i for i in positions(_lacking(jobs)) if i not in known)
@@ -186,15 +189,26 @@ def extract(
 
 
 def features_of(
-    files: Sequence[Path], header: StoreHeader, *, device: str = "cpu"
+    files: Sequence[Path], header: StoreHeader, *, device: str = "cpu", recorder: str = ""
 ) -> Iterator[tuple[Path, Values | AudioError]]:
     """Features of audio files outside any dataset, exactly as a store with this header holds them.
+
+    Parameters
+    ----------
+    recorder : str
+        The device that recorded them, where the store's recipe corrects devices; by default they are not corrected.
+
+    Raises
+    ------
+    RecipeError
+        When the recipe does not correct that device.
 
     Yields
     ------
     file, features : Path, and array of shape ``layout.shape`` or the reason why there is none
     """
-    made = target(header, resolve_device(device))
+    of_device = _by_recorder(header, recorder)
+    made = target(header, resolve_device(device), devices={str(file): of_device for file in files})
     for file in files:
         try:
             yield file, made.features(decode(_bytes(file), str(file)), str(file))
@@ -202,13 +216,27 @@ def features_of(
             yield file, error
 
 
-def features_from(header: StoreHeader, *, device: str = "cpu") -> Callable[[Values, int], Values]:
+def features_from(header: StoreHeader, *, device: str = "cpu", recorder: str = "") -> Callable[[Values, int], Values]:
     """A callable ``(waveform (channel, samples), sample_rate) -> features``, as a store with this header holds them.
 
-    It raises AudioError where a waveform is not what the store's recipe takes.
+    It raises AudioError where a waveform is not what the store's recipe takes. ``recorder`` is as in ``features_of``.
     """
-    made = target(header, resolve_device(device))
+    devices = {"the waveform": _by_recorder(header, recorder)}
+    made = target(header, resolve_device(device), devices=devices)
     return lambda waveform, sample_rate: made.features(Recording(waveform, sample_rate), "the waveform")
+
+
+def _by_recorder(header: StoreHeader, recorder: str) -> str:
+    """A recording device's name, if a store's recipe corrects it; or none."""
+    known = header.recipe.correction.devices if header.recipe.correction else ()
+    if recorder and recorder not in known:
+        words = nearest(recorder, known) if known else "it corrects none."
+        raise RecipeError(
+            f"The features {header.recipe.name} correct no device {recorder!r}: {words}",
+            differences=[Difference(field="device", expected=", ".join(known) or "none", found=recorder)],
+            todo="Name one of these devices, or none: the recordings are then not corrected.",
+        )
+    return recorder
 
 
 def _finished(courses: Sequence[Course], tree: Tree, device: str) -> dict[Place, Outcome]:

@@ -21,6 +21,7 @@ from ascfeat.store.metadata import ROOT, SPARE, copy_mark
 from ascfeat.store.places import Folder, Place, open_place, refuse_writing
 from ascfeat.store.reading import Rewritten, lost_root, unfinished_copy
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
+from ascfeat.work import recorders
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
@@ -406,7 +407,14 @@ def _held(look: _Look, store: Store, seen: Recordings | None, *, strange: bool =
     """What may be taken from a store; of a library's, nothing that no recording here speaks for."""
     seen = seen or look.at(store, of_list=True, strange=strange)
     without = seen.changed | seen.gone if strange else seen.changed
+    without |= _recorded_otherwise(look, store)
     return _Held(store, frozenset(clip for _, clip, _ in done(store) if clip not in without), without)
+
+
+def _recorded_otherwise(look: _Look, store: Store) -> frozenset[str]:
+    """Clips of a store that corrects devices whose device is another by the dataset: their values are not taken."""
+    said = {c.id: c.device for c in look.manifest.clips}
+    return frozenset(clip for clip, device in recorders(store).items() if said.get(clip, device) != device)
 
 
 def _told(store: Store, seen: Recordings) -> dict[str, Any]:
@@ -498,7 +506,8 @@ def _refuse_other_recipe(store: Store, header: StoreHeader) -> None:
 
 def _identity(header: StoreHeader) -> dict[str, object]:
     recipe = header.recipe.model_dump(mode="json", include={"decode", "representation"})
-    return {**recipe, **header.model_dump(mode="json", include={"audio"})}
+    corrected = {"correction": held.words()} if (held := header.recipe.correction) else {}
+    return {**recipe, **corrected, **header.model_dump(mode="json", include={"audio"})}
 
 
 def _mismatch(store: Store, apart: Sequence[Difference]) -> StoreMismatch:

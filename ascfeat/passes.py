@@ -36,7 +36,7 @@ from ascfeat.units import (
     publish,
     rows_of,
 )
-from ascfeat.work import Reuse, ordered, target
+from ascfeat.work import Reuse, Target, ordered, recorders, target
 from ascschemas.store import StoreHeader
 
 Progress = Callable[[int], None]
@@ -68,6 +68,10 @@ class Course:
         """The store's."""
         return self.writer.header
 
+    def target(self, device: str) -> Target:
+        """The store's recipe, ready to compute on a device."""
+        return target(self.header, device, self.tags, self.reuse, devices=recorders(self.writer))
+
     def published(self, units: Sequence[int]) -> None:
         """Count the clips of units that are written."""
         self.computed += sum(stop - first for first, stop in (unit_rows(self.header, u) for u in units))
@@ -89,7 +93,7 @@ def clip_by_clip(
 ) -> None:
     """Fill stores in this process: clips are under way on threads, units are written in order behind them."""
     landmark = find_landmark(tree, ids)
-    fillings = [Filling(c.writer, target(c.header, device, c.tags, c.reuse), frozenset(c.units)) for c in courses]
+    fillings = [Filling(c.writer, c.target(device), frozenset(c.units)) for c in courses]
 
     def one(position: int) -> list[tuple[Filling, Row]]:
         return rows_of(tree, fillings, position, ids[position])
@@ -184,7 +188,7 @@ def _assignment(tree: Tree, ids: Sequence[str], courses: Sequence[Course], devic
 
 def _opened(assignment: Assignment, tree: Tree, courses: Sequence[Course]) -> Opened:
     """An assignment for threads of this process, which share what is open here already."""
-    targets = tuple(target(c.header, assignment.device, c.tags, c.reuse) for c in courses)
+    targets = tuple(c.target(assignment.device) for c in courses)
     return Opened(assignment, tree, tuple(c.writer for c in courses), targets)
 
 

@@ -11,8 +11,9 @@ from ascfeat.patches import check
 from ascfeat.representations import representation
 from ascfeat.store import clip_table, encoding, table_digest
 from ascschemas.base import Parameters
+from ascschemas.correction import Grid
 from ascschemas.dataset import AudioFormat, Manifest
-from ascschemas.problems import DatasetError, RecipeError, nearest
+from ascschemas.problems import DatasetError, Difference, RecipeError, nearest
 from ascschemas.recipe import Decode, FeatureRecipe
 from ascschemas.store import NUMBER_BYTES, StoreHeader
 
@@ -25,7 +26,7 @@ CHUNK_OVERHEAD = 4 + 16
 LEDGER_BYTES = 450
 """Bytes that a clip's ledger record, coordinates and strings take, about."""
 METADATA_BYTES = 52_000
-"""Bytes that the arrays' metadata takes, once each and once consolidated."""
+"""Bytes that the arrays' metadata takes, once each and once consolidated; a correction's come on top, twice."""
 
 
 def plan(
@@ -65,6 +66,8 @@ def plan(
         kind = kind.computed_by(chosen)
         recipe = recipe.model_copy(update={"representation": Parameters.model_validate(kind.model_dump(mode="json"))})
     layout = kind.layout(waveform_format(audio, recipe.decode))
+    if recipe.correction is not None:
+        refuse_other_grid(recipe, audio, recipe.correction.grid)
     if recipe.patches is not None:
         check(layout, recipe.patches)
     how = encoding(recipe.storage, layout, bits=bits if keeps_samples(recipe, audio) else 0)
@@ -87,6 +90,32 @@ def plan(
     )
 
 
+def refuse_other_grid(recipe: FeatureRecipe, audio: AudioFormat, grid: Grid) -> None:
+    """Raise where a recipe cannot be corrected by coefficients of a grid: its bins are others, or it has none.
+
+    Raises
+    ------
+    RecipeError
+        With both values.
+    """
+    kind = representation(recipe.representation)
+    n_fft, rate = getattr(kind, "corrected_n_fft", None), waveform_format(audio, recipe.decode).sample_rate
+    if n_fft is None:
+        raise RecipeError(
+            f"The spectra of {recipe.name} cannot be corrected: {recipe.representation.kind} is computed from no STFT.",
+            differences=[Difference(field="kind", expected="a short-time spectrum", found=recipe.representation.kind)],
+            todo="Correct a recipe of kind log_mel, mfcc, hpss_mfcc or mean_spectrum.",
+        )
+    both = {"n_fft": (grid.n_fft, n_fft), "sample_rate": (grid.sample_rate, rate)}
+    apart = [Difference(field=n, expected=str(a), found=str(b)) for n, (a, b) in both.items() if a != b]
+    if apart:
+        raise RecipeError(
+            f"The coefficients were measured at other frequencies than those of {recipe.name}.",
+            differences=apart,
+            todo="Measure them as this recipe transforms, from mean spectra of its n_fft and rate: --spectra FILE.",
+        )
+
+
 def keeps_samples(recipe: FeatureRecipe, audio: AudioFormat) -> bool:
     """Whether a recipe's features are the very samples of recordings of a format, so that integers stay integers."""
     decode, kind = recipe.decode, representation(recipe.representation)
@@ -105,7 +134,9 @@ def stored_bytes(header: StoreHeader, clips: int) -> int:
     statistics = 2 * 8 * math.prod(header.layout.band_shape)  # mean and variance in float64
     values = header.number_bytes + CHUNK_OVERHEAD + LEDGER_BYTES
     coordinates = 8 * sum(header.layout.shape)
-    return clips * values + units * header.clips_per_unit * statistics + coordinates + METADATA_BYTES
+    held = header.recipe.correction
+    factors = 2 * sum(map(len, held.coefficients.values())) if held else 0
+    return clips * values + units * header.clips_per_unit * statistics + coordinates + METADATA_BYTES + factors
 
 
 def clips_per_unit(recipe: FeatureRecipe, clip_bytes: int, clips: int) -> int:

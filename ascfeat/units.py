@@ -17,11 +17,11 @@ from pathlib import Path
 from ascfeat.audio import decoder_versions, digest, read
 from ascfeat.datasets.tree import Tree
 from ascfeat.dsp.devices import resolve_device
-from ascfeat.store import Row, Writer, row, unit_rows
+from ascfeat.store import Row, Store, Writer, row, unit_rows
 from ascfeat.store.places import Place
 from ascfeat.stretches import Stretch
 from ascfeat.tags import KIND, TagSource, TagTable
-from ascfeat.work import OneClip, Reuse, Target, target
+from ascfeat.work import OneClip, Reuse, Target, recorders, target
 from ascschemas import problems
 from ascschemas.problems import AscError, AudioError, DatasetError, Difference, SpaceError, StoreError
 from ascschemas.store import StoreHeader
@@ -281,7 +281,7 @@ def open_assignment(assignment: Assignment) -> Opened:
         assignment.landmark.refuse_other(tree)
     writers = tuple(_writer(shelf) for shelf in assignment.shelves)
     device = resolve_device(assignment.device)
-    targets = tuple(_target(shelf, device) for shelf in assignment.shelves)
+    targets = tuple(_target(s, w, device) for s, w in zip(assignment.shelves, writers, strict=True))
     return Opened(assignment, tree, writers, targets)
 
 
@@ -357,10 +357,10 @@ def _writer(shelf: Shelf) -> Writer:
     return writer
 
 
-def _target(shelf: Shelf, device: str) -> Target | None:
+def _target(shelf: Shelf, store: Store, device: str) -> Target | None:
     if shelf.header.recipe.representation.kind == KIND:
         return None
-    return target(shelf.header, device, reuse=shelf.reuse)
+    return target(shelf.header, device, reuse=shelf.reuse, devices=recorders(store))
 
 
 def _filling(opened: Opened, number: int, units: Sequence[int], task: Errand) -> Filling:

@@ -61,7 +61,7 @@ def recomputed(
     _refuse_tags(store)
     _refuse_other_dataset(store, tree, manifest)
     records = list(store.records())
-    ways = references(store.header)
+    ways = references(store)
     order = drawn(store, records)
     sample = order[: count_of(share, len(order))]
     done = recompute(store, tree, sample, ways, records=records, threads=threads, progress=progress)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from ascfeat.audio import Recording, decode, waveform, waveform_format
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import own_digests
-from ascfeat.representations import Transform, representation
+from ascfeat.representations import Representation, Transform, representation
+from ascfeat.store import Store
 from ascfeat.tags import TagSource, checked_row, require_source
 from ascschemas.problems import AudioError
 from ascschemas.recipe import Decode
@@ -68,10 +70,15 @@ class Target:
 
     header: StoreHeader
     transform: Transform
+    """For recordings of devices that are corrected by nothing."""
     tags: TagSource | None = None
     """Where rows come from instead, for a store of tags."""
     reuse: Reuse | None = None
     """What is asked for a clip's features before its recording is read."""
+    corrected: Mapping[str, Transform] = field(default_factory=dict)
+    """By device, for those that are corrected by something."""
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """Device of each clip, where there is something to correct."""
 
     def features(self, recording: Recording, clip: str, cache: dict[Decode, Values] | None = None) -> Values:
         """Features of one recording; waveforms already made for another recipe are taken from ``cache``.
@@ -97,7 +104,8 @@ class Target:
     def _of_clip(self, clip: str, waveform: Values) -> Values:
         if self.tags is not None:
             return checked_row(self.tags, clip, waveform, waveform_format(self.header.audio, self.header.recipe.decode))
-        values: Values = self.transform(waveform[None])[0]
+        transform = self.corrected.get(self.devices.get(clip, ""), self.transform)
+        values: Values = transform(waveform[None])[0]
         return values
 
 
@@ -116,18 +124,51 @@ class OneClip:
         return [next(computed) if k is None else k for k in known]
 
 
-def target(header: StoreHeader, device: str, tags: TagSource | None = None, reuse: Reuse | None = None) -> Target:
+def target(
+    header: StoreHeader,
+    device: str,
+    tags: TagSource | None = None,
+    reuse: Reuse | None = None,
+    *,
+    devices: Mapping[str, str] | None = None,
+) -> Target:
     """A store's recipe, ready to compute on a device, or to take rows from the tags that it was planned with.
+
+    Parameters
+    ----------
+    devices : mapping, optional
+        What recorded each clip, by its id, where the recipe corrects devices; what is not named is not corrected.
 
     Raises
     ------
     TagsError
         When a store of tags is given none, or others than its own.
     """
-    audio = waveform_format(header.audio, header.recipe.decode)
-    kind = representation(header.recipe.representation)
-    source = require_source(header.recipe, tags)
-    return Target(header, kind.build(audio, device=device, backend=header.backend.split("-")[0]), source, reuse)
+    source, backend = require_source(header.recipe, tags), header.backend.split("-")[0]
+    plain, corrected = transforms(header, representation(header.recipe.representation), device=device, backend=backend)
+    return Target(header, plain, source, reuse, corrected, dict(devices or {}) if corrected else {})
+
+
+def transforms(
+    header: StoreHeader, kind: Representation, *, device: str, backend: str
+) -> tuple[Transform, dict[str, Transform]]:
+    """What computes a store's features: of recordings that are corrected by nothing, and by recording device."""
+    audio, correction = waveform_format(header.audio, header.recipe.decode), header.recipe.correction
+    plain = kind.build(audio, device=device, backend=backend)
+    if correction is None:
+        return plain, {}
+    build = partial(cast(Any, kind).build, audio, device=device, backend=backend)
+    return plain, {name: build(gain=correction.of_device(name)) for name in correction.devices}
+
+
+def recorded_by(header: StoreHeader, clips: Sequence[str], devices: Sequence[str]) -> dict[str, str]:
+    """What recorded each clip, for a store that corrects devices; nothing for any other."""
+    return dict(zip(clips, devices, strict=True)) if header.recipe.correction else {}
+
+
+def recorders(store: Store) -> dict[str, str]:
+    """What recorded each clip of a store that corrects devices; of any other, nothing, and nothing is read."""
+    return recorded_by(store.header, store.ids, store.devices) if store.header.recipe.correction else {}
 
 
 def _computed(tree: Tree, clip: str, targets: Sequence[Target]) -> list[OfClip]:

@@ -58,7 +58,7 @@ def hpss_mfcc(spec: HpssMfccSpec, device: str) -> Transform:
 
 
 def mean_spectrum(spec: MeanSpectrumSpec, device: str) -> Transform:
-    """``mean_t |STFT(x)|``, ``(clip, channel, samples) -> (clip, channel, bins)``."""
+    """``mean_t |STFT(x)|``, or of its logarithm, ``(clip, channel, samples) -> (clip, channel, bins)``."""
     return features.mean_spectrum(spec, device, conv_stft)
 
 

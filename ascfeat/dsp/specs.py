@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Window = Literal["hann", "hamming"]
+LEAST = 1e-10
+"""Least magnitude whose logarithm is taken, and that a spectrum is divided by (papers.md section 4.2)."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Stft:
     """Frames kept, from the first."""
     mid: bool = False
     """Whether the mean of the two channels is a third one."""
+    gain: tuple[float, ...] | None = None
+    """Factor on each frequency of every channel's spectrum, before anything else is done with it; 1 where absent."""
 
     @property
     def bins(self) -> int:
@@ -86,9 +90,11 @@ class HpssMfccSpec:
 
 @dataclass(frozen=True)
 class MeanSpectrumSpec:
-    """``mean_t |STFT(x)|``."""
+    """``mean_t |STFT(x)|``, or ``mean_t ln(max(|STFT(x)|, LEAST))``."""
 
     stft: Stft
+    logarithmic: bool = False
+    """Whether logarithms are averaged."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,11 @@ class Representation(Protocol):
         ...
 
     def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
-        """The callable that computes the features."""
+        """The callable that computes the features.
+
+        A kind whose spectra can be corrected has a property ``corrected_n_fft``, the FFT length whose bins coefficients
+        multiply, and takes them as ``gain``, a factor a bin or None.
+        """
         ...
 
 

@@ -11,7 +11,7 @@ from ascfeat.dsp import backends
 from ascfeat.dsp.specs import HpssMfccSpec, Stft
 from ascfeat.representations import Transform
 from ascfeat.representations.mfcc import Cepstrum
-from ascfeat.representations.spectral import FftLength, HopLength, adds_mid, channel_axis, refuse
+from ascfeat.representations.spectral import FftLength, Gain, HopLength, adds_mid, channel_axis, refuse
 from ascschemas.dataset import AudioFormat
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import Difference
@@ -66,21 +66,26 @@ class HpssMfcc(Cepstrum):
         axes = (channel_axis(self.channels, audio), component, self.coefficient_axis(), self.time_axis(audio))
         return Layout(quantity="MFCC of mel power in dB", axes=axes)
 
-    def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
+    @property
+    def corrected_n_fft(self) -> int:
+        """Length of the separation's FFT: recordings are corrected before their components are told apart."""
+        return self.separation_n_fft
+
+    def build(self, audio: AudioFormat, *, device: str, backend: str, gain: Gain = None) -> Transform:
         """The callable ``(clip, channel, samples) -> (clip, channel, 2, n_mfcc, frames)``."""
         self.layout(audio)  # backends trust the numbers that it checks
-        return backends.load(backend).hpss_mfcc(self.hpss_mfcc_spec(audio), device)
+        return backends.load(backend).hpss_mfcc(self.hpss_mfcc_spec(audio, gain), device)
 
-    def hpss_mfcc_spec(self, audio: AudioFormat) -> HpssMfccSpec:
+    def hpss_mfcc_spec(self, audio: AudioFormat, gain: Gain = None) -> HpssMfccSpec:
         """Every number that a backend needs."""
         return HpssMfccSpec(
-            separation=self.separation(audio),
+            separation=self.separation(audio, gain),
             kernel=self.kernel_size,
             power=self.mask_power,
             mfcc=self.mfcc_spec(audio),
         )
 
-    def separation(self, audio: AudioFormat) -> Stft:
+    def separation(self, audio: AudioFormat, gain: Gain = None) -> Stft:
         """The transform in which the components are told apart."""
         return Stft(
             n_fft=self.separation_n_fft,
@@ -89,6 +94,7 @@ class HpssMfcc(Cepstrum):
             window="hann",
             frames=1 + audio.frames // self.separation_hop_length,
             mid=adds_mid(self.channels, audio),
+            gain=gain,
         )
 
     def separation_problems(self, audio: AudioFormat) -> Iterator[Difference]:

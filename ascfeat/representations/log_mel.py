@@ -10,7 +10,7 @@ from pydantic import Field
 from ascfeat.dsp import backends
 from ascfeat.dsp.specs import LogMelSpec
 from ascfeat.representations import Transform
-from ascfeat.representations.spectral import MelBands, channel_axis, refuse
+from ascfeat.representations.spectral import Gain, MelBands, channel_axis, refuse
 from ascschemas.dataset import AudioFormat
 from ascschemas.layout import Axis, Layout, LogScale
 
@@ -53,12 +53,12 @@ class LogMel(MelBands):
             ),
         )
 
-    def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
+    def build(self, audio: AudioFormat, *, device: str, backend: str, gain: Gain = None) -> Transform:
         """The callable ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
         self.layout(audio)  # backends trust the numbers that it checks
-        return backends.load(backend).log_mel(self.spec(audio), device)
+        return backends.load(backend).log_mel(self.spec(audio, gain), device)
 
-    def spec(self, audio: AudioFormat) -> LogMelSpec:
+    def spec(self, audio: AudioFormat, gain: Gain = None) -> LogMelSpec:
         """Every number that a backend needs."""
         power: Literal[1, 2] = 1 if self.spectrum == "magnitude" else 2
-        return LogMelSpec(stft=self.stft(audio), bank=self.bank(audio), power=power, floor=self.floor)
+        return LogMelSpec(stft=self.stft(audio, gain), bank=self.bank(audio), power=power, floor=self.floor)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ascfeat.dsp import backends
 from ascfeat.dsp.specs import Decibels, MfccSpec
 from ascfeat.representations import Transform
-from ascfeat.representations.spectral import MelBands, channel_axis, refuse
+from ascfeat.representations.spectral import Gain, MelBands, channel_axis, refuse
 from ascschemas.dataset import AudioFormat
 from ascschemas.layout import Axis, Layout
 
@@ -34,10 +34,10 @@ class Cepstrum(MelBands):
         """Numbers of the coefficients, from 0."""
         return Axis(name="coefficient", size=self.n_mfcc)
 
-    def mfcc_spec(self, audio: AudioFormat) -> MfccSpec:
+    def mfcc_spec(self, audio: AudioFormat, gain: Gain = None) -> MfccSpec:
         """Every number that a backend needs."""
         decibels = Decibels(amin=self.amin, top_db=self.top_db)
-        return MfccSpec(stft=self.stft(audio), bank=self.bank(audio), decibels=decibels, n_mfcc=self.n_mfcc)
+        return MfccSpec(stft=self.stft(audio, gain), bank=self.bank(audio), decibels=decibels, n_mfcc=self.n_mfcc)
 
 
 class Mfcc(Cepstrum):
@@ -63,7 +63,7 @@ class Mfcc(Cepstrum):
         axes = (channel_axis(self.channels, audio), self.coefficient_axis(), self.time_axis(audio))
         return Layout(quantity="MFCC of mel power in dB", axes=axes)
 
-    def build(self, audio: AudioFormat, *, device: str, backend: str) -> Transform:
+    def build(self, audio: AudioFormat, *, device: str, backend: str, gain: Gain = None) -> Transform:
         """The callable ``(clip, channel, samples) -> (clip, channel, n_mfcc, frames)``."""
         self.layout(audio)  # backends trust the numbers that it checks
-        return backends.load(backend).mfcc(self.mfcc_spec(audio), device)
+        return backends.load(backend).mfcc(self.mfcc_spec(audio, gain), device)

@@ -19,6 +19,8 @@ from ascschemas.units import Hertz, Size
 Channels = Literal["as_decoded", "left_right_mid"]
 FftLength = Annotated[int, Field(ge=16, le=1 << 17, multiple_of=2)]
 HopLength = Annotated[int, Field(ge=1, le=1 << 20)]
+Gain = tuple[float, ...] | None
+"""A device's factor on each bin of its spectra; None where they stay as they are."""
 
 
 class ShortTime(Frozen):
@@ -45,7 +47,12 @@ class ShortTime(Frozen):
             raise ValueError(f"win_length {self.win_length} is longer than n_fft {self.n_fft}")
         return self
 
-    def stft(self, audio: AudioFormat) -> Stft:
+    @property
+    def corrected_n_fft(self) -> int:
+        """Length of the FFT whose bins a device's coefficients multiply."""
+        return self.n_fft
+
+    def stft(self, audio: AudioFormat, gain: Gain = None) -> Stft:
         """The transform with every default filled in."""
         return Stft(
             n_fft=self.n_fft,
@@ -54,6 +61,7 @@ class ShortTime(Frozen):
             window=self.window,
             frames=audio.frames // self.hop_length + (self.frames == "all"),
             mid=adds_mid(self.channels, audio),
+            gain=gain,
         )
 
     def time_axis(self, audio: AudioFormat) -> Axis:

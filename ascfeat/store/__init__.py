@@ -1,5 +1,6 @@
 """The feature store, and the door to zarr: create it, write its units, seal it, open it, read clips, verify it."""
 
+from ascfeat.store.coefficients import coefficient_place, read_coefficients, write_coefficients
 from ascfeat.store.creating import build, create
 from ascfeat.store.encoding import encoding
 from ascfeat.store.places import Folder, Place, open_place
@@ -23,12 +24,14 @@ __all__ = [
     "Writer",
     "build",
     "clip_table",
+    "coefficient_place",
     "create",
     "encoding",
     "find_stores",
     "open_place",
     "open_store",
     "open_to_verify",
+    "read_coefficients",
     "root_problems",
     "row",
     "sound_root",
@@ -36,4 +39,5 @@ __all__ = [
     "table_digest",
     "unit_rows",
     "verify",
+    "write_coefficients",
 ]

@@ -41,7 +41,7 @@ def create(place: Place | Path | str, header: StoreHeader, manifest: Manifest) -
             f"No store can be created at {place}: {'; '.join(problems)}.", todo="Store fewer values a clip."
         )
     try:
-        with _aside(place) as folder:
+        with aside(place) as folder:
             build(folder, header, manifest)
             if not place.adopt(folder, ROOT):
                 todo = "Run the same command again: it goes on there."
@@ -59,11 +59,11 @@ def build(folder: Path, header: StoreHeader, manifest: Manifest) -> None:
     table = clip_table(manifest)
     _value_arrays(group, header, coordinates=[*(name for name in table if name != "clip"), "usable"])
     for name, values in table.items():
-        _strings(group, name, values, "clip")
-    _array(group, "usable", (header.clips,), (header.clips,), "bool", ("clip",))
+        strings(group, name, values, "clip")
+    array(group, "usable", (header.clips,), (header.clips,), "bool", ("clip",))
     for axis in header.layout.axes:
         _coordinate(group, axis)
-    _array(group.create_group("ledger"), "record", (header.units,), (1,), "string", ("unit",), fill_value="")
+    array(group.create_group("ledger"), "record", (header.units,), (1,), "string", ("unit",), fill_value="")
     for file in folder.rglob("zarr.json"):
         file.write_bytes(document(json.loads(file.read_bytes())))
     root = root_document({HEADER: header.model_dump(mode="json")})
@@ -96,7 +96,7 @@ def document(value: Any) -> bytes:
 
 
 @contextmanager
-def _aside(place: Place) -> Iterator[Path]:
+def aside(place: Place) -> Iterator[Path]:
     """A folder to build in: beside a folder, so that it can be moved; anywhere for a place on a server."""
     folder = place.aside() if isinstance(place, Folder) else Path(tempfile.mkdtemp(prefix="ascfeat-"))
     try:
@@ -110,7 +110,7 @@ def _value_arrays(group: zarr.Group, header: StoreHeader, *, coordinates: Sequen
     layout, shape = header.layout, header.layout.shape
     dims, bands = (("clip", *(a.name for a in axes)) for axes in (layout.axes, layout.bands))
     named = {"long_name": layout.quantity, "coordinates": " ".join(coordinates), **packing(header.encoding)}
-    _array(
+    array(
         group,
         "features",
         (header.clips, *shape),
@@ -125,7 +125,7 @@ def _value_arrays(group: zarr.Group, header: StoreHeader, *, coordinates: Sequen
     whole, chunk = ((n, *layout.band_shape) for n in (header.clips, header.clips_per_unit))
     for name in ("mean", "variance"):
         said = {"long_name": f"{name} of features over time" if layout.timed else f"{name} of features"}
-        _array(group, name, whole, chunk, "float64", bands, fill_value=np.nan, attributes=said)
+        array(group, name, whole, chunk, "float64", bands, fill_value=np.nan, attributes=said)
 
 
 def _codecs(how: Encoding) -> tuple[Any, ...]:
@@ -142,20 +142,21 @@ def _fill(how: Encoding) -> float | int:
 def _coordinate(group: zarr.Group, axis: Axis) -> None:
     values = axis.coordinates()
     if isinstance(values[0], str):
-        _strings(group, axis.name, [str(v) for v in values], axis.name)
+        strings(group, axis.name, [str(v) for v in values], axis.name)
         return
     said = {"units": axis.unit} if axis.unit else {}
-    array = _array(group, axis.name, (axis.size,), (axis.size,), "float64", (axis.name,), attributes=said)
-    array.with_config(WHOLE)[:] = np.array(values)
+    made = array(group, axis.name, (axis.size,), (axis.size,), "float64", (axis.name,), attributes=said)
+    made.with_config(WHOLE)[:] = np.array(values)
 
 
-def _strings(group: zarr.Group, name: str, values: Sequence[str], dimension: str) -> None:
+def strings(group: zarr.Group, name: str, values: Sequence[str], dimension: str) -> None:
+    """An array of texts along one axis."""
     chunk = (min(len(values), STRINGS_PER_CHUNK),)
-    array = _array(group, name, (len(values),), chunk, "string", (dimension,), fill_value="")
-    array.with_config(WHOLE)[:] = np.array(values, dtype=object)
+    made = array(group, name, (len(values),), chunk, "string", (dimension,), fill_value="")
+    made.with_config(WHOLE)[:] = np.array(values, dtype=object)
 
 
-def _array(
+def array(
     group: zarr.Group,
     name: str,
     shape: tuple[int, ...],

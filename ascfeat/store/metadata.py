@@ -25,6 +25,8 @@ ROOT: Final = "zarr.json"
 """The root's metadata; an array's have the same name in its folder."""
 SPARE: Final = "ledger/root.json"
 """A copy of the root's metadata, which it is restored from when it is damaged."""
+COEFFICIENTS: Final = "coefficients+"
+"""What names of stores of coefficients begin with; they hold no clips, and no command takes them for such."""
 COPY: Final = "copy"
 """How what says, beside a store, that a copy to there is not finished ends."""
 ROOT_BYTES: Final = 4 << 20

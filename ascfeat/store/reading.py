@@ -442,9 +442,13 @@ def find_stores(features: Place | Path | str, recipe: str | None = None, *, brok
     """
     library = open_place(features)
     below = (library / dataset for dataset in library.folders())
-    names = ((d, [f"{recipe}.zarr"] if recipe else [n for n in d.folders() if n.endswith(".zarr")]) for d in below)
+    names = ((d, [f"{recipe}.zarr"] if recipe else [n for n in d.folders() if _is_store(n)]) for d in below)
     found = (d / name for d, each in names for name in each)
     return [p for p in found if p.exists(ROOT) or (broken and _is_broken(p))]
+
+
+def _is_store(name: str) -> bool:
+    return name.endswith(".zarr") and not name.startswith(metadata.COEFFICIENTS)
 
 
 def _is_broken(place: Place) -> bool:

@@ -69,7 +69,7 @@ class View:
         StoreError
             When dask is not installed.
         """
-        with _needing("dask"):
+        with needing("dask"):
             from dask.array import from_array
         units = self.clips // self.store.header.clips_per_unit
         edges = np.flatnonzero(np.diff(units)) + 1
@@ -94,7 +94,7 @@ class View:
         StoreError
             When xarray or dask is not installed.
         """
-        with _needing("xarray"):
+        with needing("xarray"):
             import xarray
         layout, header = self.store.layout, self.store.header
         dims, bands = ["clip", *(a.name for a in layout.axes)], ["clip", *(a.name for a in layout.bands)]
@@ -193,7 +193,8 @@ def _known(store: Store, what: str, value: str, known: Sequence[str]) -> None:
 
 
 @contextmanager
-def _needing(extra: str) -> Iterator[None]:
+def needing(extra: str) -> Iterator[None]:
+    """Say what to install where an optional library is not there."""
     try:
         yield
     except ImportError as error:

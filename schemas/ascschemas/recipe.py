@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from ascschemas.base import Frozen, Parameters, fingerprint
+from ascschemas.correction import Correction
 from ascschemas.units import Fraction, Name, Seconds, Size
 
 Precision = Literal["auto", "float32", "float16", "0.05dB"]
@@ -91,8 +92,28 @@ class FeatureRecipe(Frozen):
     """How readers cut the stored features; it changes no stored value and is not part of the fingerprint."""
     storage: Storage = Storage()
     """How values lie on disk."""
+    correction: Correction | None = None
+    """What each device's spectra are multiplied by first, where they are; ``ascfeat correct`` makes it."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``correction`` where there is none: descriptions of older stores stay what they are, to the byte."""
+        held: dict[str, Any] = handler(self)
+        if held.get("correction", ...) is None:
+            del held["correction"]
+        return held
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what changes stored values: ``decode`` and ``representation``, never names, patches or storage."""
-        return fingerprint({"decode": self.decode, "representation": self.representation})
+        """SHA-256 of what changes stored values, never of names, patches or storage.
+
+        That is ``decode``, ``representation`` and, where there is one, the digest of ``correction``.
+        """
+        decided: dict[str, Any] = {"decode": self.decode, "representation": self.representation}
+        if self.correction is not None:
+            decided["correction"] = self.correction.digest
+        return fingerprint(decided)
+
+    def corrected(self, correction: Correction, name: str) -> FeatureRecipe:
+        """This recipe with every device's spectra corrected; it is called ``<name of this>+<name>``."""
+        return self.model_copy(update={"name": f"{self.name}+{name}", "correction": correction})

@@ -127,12 +127,16 @@ def test_reference_is_librosas_own() -> None:
 
 def test_compiled_separation_equals_its_numpy_twin() -> None:
     x = mixture(20_000)
-    spec = huang().hpss_mfcc_spec(AudioFormat(sample_rate=RATE, channels=2, frames=20_000))
-    made = tables(spec.separation)
-    twin = hpss.harmonic_sums_numpy(hpss.stft(x, spec.separation, made), spec, made)
-    found = hpss.harmonic_sums(x, spec, made)
-    assert found.shape == twin.shape
-    assert np.abs(found - twin).max() < 1e-6 * np.abs(twin).max()  # the masks' medians are taken in float32
+    audio = AudioFormat(sample_rate=RATE, channels=2, frames=20_000)
+    bins = huang().separation(audio).bins
+    for gain in (None, tuple(np.random.default_rng(0).uniform(0, 9, bins))):
+        spec = huang().hpss_mfcc_spec(audio, gain)
+        made = tables(spec.separation)
+        twins = hpss.component_sums_numpy(hpss.stft(x, spec.separation, made), spec, made)
+        for found, twin in zip(hpss.component_sums(x, spec, made), twins, strict=True):
+            assert len(found) == len(twin)
+            if len(twin):  # the masks' medians are taken in float32
+                assert np.abs(found - twin).max() < 1e-6 * np.abs(twin).max()
 
 
 def test_papers_shape_and_patches() -> None:

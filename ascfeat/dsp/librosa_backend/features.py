@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from ascfeat.dsp.backends import Transform, Values
-from ascfeat.dsp.specs import Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
+from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
 
 Float64 = npt.NDArray[np.float64]
 
@@ -27,7 +27,9 @@ def mfcc(spec: MfccSpec, device: str) -> Transform:
 
 
 def mean_spectrum(spec: MeanSpectrumSpec, device: str) -> Transform:
-    """``mean_t |STFT(x)|``, ``(clip, channel, samples) -> (clip, channel, bins)``."""
+    """``mean_t |STFT(x)|``, or of its logarithm, ``(clip, channel, samples) -> (clip, channel, bins)``."""
+    if spec.logarithmic:
+        return per_clip(lambda x: np.log(np.maximum(np.abs(stft(x, spec.stft)), LEAST)).mean(axis=-1))
     return per_clip(lambda x: np.abs(stft(x, spec.stft)).mean(axis=-1))
 
 
@@ -55,7 +57,8 @@ def stft(waveform: Float64, spec: Stft) -> npt.NDArray[np.complex128]:
         window=spec.window,
         center=False,
     )
-    return np.asarray(spectrum[..., : spec.frames])
+    spectrum = np.asarray(spectrum[..., : spec.frames])
+    return spectrum if spec.gain is None else spectrum * np.array(spec.gain)[:, None]
 
 
 def with_mid(waveform: Float64) -> Float64:

@@ -29,7 +29,7 @@ from ascfeat.dsp.numba_backend.fourier import (
     stft,
     tables,
 )
-from ascfeat.dsp.specs import Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
+from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ AT_ONCE = 4
 
 def log_mel(spec: LogMelSpec, device: str) -> Transform:
     """``ln(W |STFT(x)|^power + floor)``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
-    made, filters = tables(spec.stft), bands(spec.bank)
+    made, filters = tables(spec.stft), bands(spec.bank, spec.stft, spec.power)
 
     def one(waveform: Samples) -> Values:
         level = mel_energies(waveform, spec.stft, made, filters, spec.power).astype(np.float64)
@@ -64,14 +64,14 @@ def log_mel(spec: LogMelSpec, device: str) -> Transform:
 
 def mfcc(spec: MfccSpec, device: str) -> Transform:
     """``DCT(dB(W |STFT(x)|^2))``, ``(clip, channel, samples) -> (clip, channel, n_mfcc, frames)``."""
-    made, filters = tables(spec.stft), bands(spec.bank)
+    made, filters = tables(spec.stft), bands(spec.bank, spec.stft, 2)
     return per_clip(lambda x: cepstrum(mel_energies(x, spec.stft, made, filters, 2), spec))
 
 
 def mean_spectrum(spec: MeanSpectrumSpec, device: str) -> Transform:
-    """``mean_t |STFT(x)|``, ``(clip, channel, samples) -> (clip, channel, bins)``."""
+    """``mean_t |STFT(x)|``, or of its logarithm, ``(clip, channel, samples) -> (clip, channel, bins)``."""
     made = tables(spec.stft)
-    return per_clip(lambda x: mean_magnitude(x, spec.stft, made).astype(np.float32))
+    return per_clip(lambda x: mean_magnitude(x, spec, made).astype(np.float32))
 
 
 def per_clip(function: Callable[[Samples], Values]) -> Transform:
@@ -85,11 +85,13 @@ def per_clip(function: Callable[[Samples], Values]) -> Transform:
     return transform
 
 
-def bands(bank: MelBank) -> Bands:
-    """A mel bank without its zeros."""
+def bands(bank: MelBank, spec: Stft, power: int) -> Bands:
+    """A mel bank without its zeros, over ``|X|^power`` of a transform: its gains are part of the weights."""
     matrix = filter_bank(bank)
     first = (matrix > 0).argmax(axis=1)
     widths = (matrix > 0).sum(axis=1)
+    if spec.gain is not None:
+        matrix = matrix * gains(spec) ** power
     spans = [np.pad(row[f : f + w], (0, -w % AT_ONCE)) for row, f, w in zip(matrix, first, widths, strict=True)]
     return Bands(first, np.cumsum([0, *map(len, spans)]), np.concatenate(spans).astype(np.float32), matrix)
 
@@ -130,18 +132,27 @@ def in_blocks(rows: Float64) -> Float64:
     return np.ascontiguousarray(filled.reshape(channels, height, -1, LANES).transpose(0, 2, 1, 3))
 
 
-def mean_magnitude(waveform: Samples, spec: Stft, made: Tables) -> Float64:
-    """``mean_t |STFT(x)|`` of one clip, ``(channel, samples) -> (channel, bin)``, float64."""
+def mean_magnitude(waveform: Samples, spec: MeanSpectrumSpec, made: Tables) -> Float64:
+    """``mean_t |STFT(x)|``, or of its logarithm, of one clip, ``(channel, samples) -> (channel, bin)``, float64."""
+    whole = spec.stft
     if not made.is_compiled:
-        return mean_magnitude_numpy(stft(waveform, spec, made))
-    out = np.zeros((len(waveform) + spec.mid, spec.bins))
-    _mean_magnitude(waveform, spec.hop_length, spec.frames, made, spec.mid, out)
+        return mean_magnitude_numpy(stft(waveform, whole, made), gains(whole), logarithmic=spec.logarithmic)
+    out = np.zeros((len(waveform) + whole.mid, whole.bins))
+    _mean_magnitude(
+        waveform, whole.hop_length, whole.frames, made, whole.mid, gains(whole), LEAST, spec.logarithmic, out
+    )
     return out
 
 
-def mean_magnitude_numpy(spectrum: npt.NDArray[np.complex128]) -> Float64:
+def mean_magnitude_numpy(spectrum: npt.NDArray[np.complex128], gain: Float64, *, logarithmic: bool = False) -> Float64:
     """The NumPy twin, on ``(channel, bin, frame)``."""
-    return np.abs(spectrum).mean(axis=-1)
+    magnitude = np.abs(spectrum) * gain[:, None]
+    return np.log(np.maximum(magnitude, LEAST)).mean(axis=-1) if logarithmic else magnitude.mean(axis=-1)
+
+
+def gains(spec: Stft) -> Float64:
+    """The factor on each bin of a transform, ones where it has none."""
+    return np.ones(spec.bins) if spec.gain is None else np.array(spec.gain)
 
 
 def cepstrum(energies: Values, spec: MfccSpec) -> Values:
@@ -237,7 +248,7 @@ def energies_of(waveform, b, hop, made, mid, power, slab, work, re, im, energies
 
 
 @compiled
-def _mean_magnitude(waveform, hop, frames, made, mid, out):
+def _mean_magnitude(waveform, hop, frames, made, mid, gain, least, logarithmic, out):
     channels, bins = out.shape
     slab, work = scratch(waveform, len(made.window), hop)
     re, im, energies = spectra_of(channels, bins, mid)
@@ -247,5 +258,6 @@ def _mean_magnitude(waveform, hop, frames, made, mid, out):
         for c in range(channels):
             for k in range(bins):
                 for v in range(count):
-                    out[c, k] += energies[c, k, v]
+                    value = gain[k] * energies[c, k, v]
+                    out[c, k] += np.log(max(value, least)) if logarithmic else value
     out /= frames

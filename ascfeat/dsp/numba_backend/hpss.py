@@ -1,7 +1,8 @@
 """MFCCs of the harmonic and percussive components on the CPU: separated in compiled blocks of sixteen frames.
 
 Only the harmonic component is brought back to audio: the soft masks add up to one, and a transform and its inverse to
-nothing, so the percussive one is what is left of the waveform.
+nothing, so the percussive one is what is left of the waveform. Where a spectrum is corrected, it is what is left of the
+corrected waveform, which is brought back beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ascfeat.dsp.backends import Transform, Values
-from ascfeat.dsp.numba_backend.features import bands, cepstrum, mel_energies, per_clip
+from ascfeat.dsp.numba_backend.features import bands, cepstrum, gains, mel_energies, per_clip
 from ascfeat.dsp.numba_backend.fourier import (
     LANES,
     Complex128,
@@ -34,7 +35,8 @@ from ascfeat.dsp.specs import HpssMfccSpec, Stft
 def hpss_mfcc(spec: HpssMfccSpec, device: str) -> Transform:
     """MFCCs of both components, ``(clip, channel, samples) -> (clip, channel, 2, n_mfcc, frames)``."""
     separation, made = tables(spec.separation), tables(spec.mfcc.stft)
-    filters, weight = bands(spec.mfcc.bank), window_sum(spec.separation, separation)
+    filters = bands(spec.mfcc.bank, spec.mfcc.stft, 2)
+    weight = window_sum(spec.separation, separation)
 
     def one(waveform: Samples) -> Values:
         both = components(waveform, spec, separation, weight)
@@ -48,8 +50,8 @@ def hpss_mfcc(spec: HpssMfccSpec, device: str) -> Transform:
 def components(waveform: Samples, spec: HpssMfccSpec, made: Tables, weight: Float64) -> Float64:
     """Harmonic and percussive audio of one clip.
 
-    ``h = istft(X M)``, ``p = x - h``, with ``M = H^power / (H^power + P^power)`` from the running medians ``H`` over
-    frames and ``P`` over bins of ``|X|``; ``M = 1 / 2`` where both are zero.
+    ``h = istft(X M)``, ``p = istft(X) - h``, with ``M = H^power / (H^power + P^power)`` from the running medians ``H``
+    over frames and ``P`` over bins of ``|X|``; ``M = 1 / 2`` where both are zero.
 
     Parameters
     ----------
@@ -72,11 +74,15 @@ def components(waveform: Samples, spec: HpssMfccSpec, made: Tables, weight: Floa
     """
     stft_spec, samples = spec.separation, waveform.shape[-1]
     out = np.empty((len(waveform) + stft_spec.mid, 2, samples))
-    out[: len(waveform), 1] = waveform
-    if stft_spec.mid:
-        np.multiply(out[0, 1] + out[1, 1], 0.5, out=out[2, 1])
-    sums = harmonic_sums(waveform, spec, made)[:, stft_spec.n_fft // 2 :][:, :samples]
-    np.divide(sums, weight[stft_spec.n_fft // 2 :][:samples], out=out[:, 0])
+    own, half = slice(stft_spec.n_fft // 2, stft_spec.n_fft // 2 + samples), weight[stft_spec.n_fft // 2 :][:samples]
+    harmonic, whole = component_sums(waveform, spec, made)
+    np.divide(harmonic[:, own], half, out=out[:, 0])
+    if len(whole):
+        np.divide(whole[:, own], half, out=out[:, 1])
+    else:
+        out[: len(waveform), 1] = waveform
+        if stft_spec.mid:
+            np.multiply(out[0, 1] + out[1, 1], 0.5, out=out[2, 1])
     out[:, 1] -= out[:, 0]
     return out
 
@@ -89,25 +95,34 @@ def window_sum(spec: Stft, made: Tables) -> Float64:
     return out
 
 
-def harmonic_sums(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> Float64:
-    """Windowed inverse transforms of the harmonic component added up, padding included, ``(channel, samples)``."""
+def component_sums(waveform: Samples, spec: HpssMfccSpec, made: Tables) -> tuple[Float64, Float64]:
+    """Windowed inverse transforms added up, padding included, ``(channel, samples)``.
+
+    Of the harmonic component; and of the whole corrected spectrum, or no channels where there is nothing to correct.
+    """
     if not made.is_compiled:
-        return harmonic_sums_numpy(stft(waveform, spec.separation, made), spec, made)
+        return component_sums_numpy(stft(waveform, spec.separation, made), spec, made)
     n_fft, hop, frames = spec.separation.n_fft, spec.separation.hop_length, spec.separation.frames
     channels = len(waveform) + spec.separation.mid
     tracks = np.empty((channels, -(-spec.separation.bins // LANES), strip_rows(frames, spec.kernel), LANES), np.float32)
-    out = np.zeros((channels, n_fft + hop * (frames - 1)))
-    args = (waveform, frames, hop, made, spec.kernel)
+    gain = np.array(spec.separation.gain or (), np.float64)
+    out, whole = (np.zeros((count, n_fft + hop * (frames - 1))) for count in (channels, channels * (len(gain) > 0)))
+    args = (waveform, frames, hop, made, gain, spec.kernel)
     _track(*args, tracks)
     _steady(tracks, frames, spec.kernel)
-    _separate(*args, spec.power, tracks, out)
-    return out
+    _separate(*args, spec.power, tracks, out, whole)
+    return out, whole
 
 
-def harmonic_sums_numpy(spectra: Complex128, spec: HpssMfccSpec, made: Tables) -> Float64:
+def component_sums_numpy(spectra: Complex128, spec: HpssMfccSpec, made: Tables) -> tuple[Float64, Float64]:
     """The NumPy twin, from spectra ``(channel, bin, frame)``."""
+    spectra = spectra * gains(spec.separation)[:, None]
     masked = [x * harmonic_mask(np.abs(x), spec.kernel, spec.power) for x in spectra]
-    return np.stack([overlap_add_numpy(x, spec.separation.hop_length, made.window) for x in masked])
+    harmonic, whole = (
+        [overlap_add_numpy(x, spec.separation.hop_length, made.window) for x in each]
+        for each in (masked, spectra if spec.separation.gain else ())
+    )
+    return np.stack(harmonic), np.array(whole)
 
 
 def harmonic_mask(magnitude: Float64, kernel: int, power: float) -> Float64:
@@ -125,7 +140,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 @compiled
-def _track(waveform, frames, hop, made, kernel, tracks):
+def _track(waveform, frames, hop, made, gain, kernel, tracks):
     """Magnitudes turned into strips along time, sixteen bins wide, ``(channel, group, kernel // 2 + frame, lane)``."""
     bins = len(made.window) // 2 + 1
     slab, work = scratch(waveform, len(made.window), hop)
@@ -133,7 +148,7 @@ def _track(waveform, frames, hop, made, kernel, tracks):
     for first in range(0, frames, LANES):
         count = min(LANES, frames - first)
         for c in range(len(tracks)):
-            _spectrum(waveform, c, first, hop, made, slab, work, re, im)
+            _spectrum(waveform, c, first, hop, made, gain, slab, work, re, im)
             here = c % len(re)
             _magnitudes(re[here].reshape(-1), im[here].reshape(-1), magnitude.reshape(-1))
             for g in range(tracks.shape[1]):
@@ -141,13 +156,23 @@ def _track(waveform, frames, hop, made, kernel, tracks):
 
 
 @compiled
-def _spectrum(waveform, c, first, hop, made, slab, work, re, im):
-    """Spectra of sixteen frames of channel ``c`` in row ``c % 2``; the third channel is the mean of the first two."""
+def _spectrum(waveform, c, first, hop, made, gain, slab, work, re, im):
+    """Corrected spectra of sixteen frames of channel ``c`` in row ``c % 2``; the third is the mean of the first two."""
     if c < len(waveform):
         block(waveform[c], first, hop, made, slab, work, re[c % 2], im[c % 2])
+        if len(gain) > 0:
+            _correct(re[c % 2], im[c % 2], gain)
     else:
         _average(re[0].reshape(-1), re[1].reshape(-1))
         _average(im[0].reshape(-1), im[1].reshape(-1))
+
+
+@compiled
+def _correct(re, im, gain):
+    for k in range(len(gain)):
+        for v in range(LANES):
+            re[k, v] *= gain[k]
+            im[k, v] *= gain[k]
 
 
 @compiled
@@ -186,7 +211,7 @@ def _steady(tracks, frames, kernel):
 
 
 @compiled
-def _separate(waveform, frames, hop, made, kernel, power, tracks, out):
+def _separate(waveform, frames, hop, made, gain, kernel, power, tracks, out, whole):
     """Block by block: medians along frequency, masks, and the inverse transform of what they leave."""
     half = len(made.window) // 2
     slab, work = scratch(waveform, len(made.window), hop)
@@ -197,7 +222,7 @@ def _separate(waveform, frames, hop, made, kernel, power, tracks, out):
     for first in range(0, frames, LANES):
         count = min(LANES, frames - first)
         for c in range(len(tracks)):
-            _spectrum(waveform, c, first, hop, made, slab, work, re, im)
+            _spectrum(waveform, c, first, hop, made, gain, slab, work, re, im)
             x, y = re[c % 2].reshape(-1), im[c % 2].reshape(-1)
             _magnitudes(x, y, strip[own])
             reflect(strip, half + 1, kernel)
@@ -209,6 +234,11 @@ def _separate(waveform, frames, hop, made, kernel, power, tracks, out):
             _pack(x, y, mask, made.half_roots, work[0], work[1])
             transform(work[1], work[0], made.roots)
             add_frames(work[0], work[1], first, count, hop, made, out[c])
+            if len(whole) > 0:
+                mask[:] = 1.0
+                _pack(x, y, mask, made.half_roots, work[0], work[1])
+                transform(work[1], work[0], made.roots)
+                add_frames(work[0], work[1], first, count, hop, made, whole[c])
 
 
 @compiled

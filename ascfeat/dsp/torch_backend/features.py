@@ -10,7 +10,7 @@ from torch import Tensor
 from ascfeat.dsp.backends import Transform
 from ascfeat.dsp.cepstrum import dct_matrix
 from ascfeat.dsp.mel import filter_bank
-from ascfeat.dsp.specs import Decibels, LogMelSpec, MeanSpectrumSpec, MfccSpec, Stft
+from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MfccSpec, Stft
 from ascfeat.dsp.torch_backend.arithmetic import per_clip
 from ascfeat.dsp.torch_backend.fourier import fft_stft
 
@@ -22,21 +22,32 @@ Front = Callable[[Stft, str], Spectrum]
 
 def log_mel(spec: LogMelSpec, device: str, front: Front = fft_stft) -> Transform:
     """``ln(W |STFT(x)|^power + floor)``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
-    spectrum = front(spec.stft, device)
+    spectrum = corrected(front, spec.stft, device)
     bank = torch.as_tensor(filter_bank(spec.bank), device=device)
     return per_clip(lambda x: torch.log(bank @ energy(spectrum(x), spec.power) + spec.floor), device)
 
 
 def mfcc(spec: MfccSpec, device: str, front: Front = fft_stft) -> Transform:
     """``DCT(dB(W |STFT(x)|^2))``, ``(clip, channel, samples) -> (clip, channel, n_mfcc, frames)``."""
-    spectrum, coefficients = front(spec.stft, device), cepstrum(spec, device)
+    spectrum, coefficients = corrected(front, spec.stft, device), cepstrum(spec, device)
     return per_clip(lambda x: coefficients(energy(spectrum(x), 2)), device)
 
 
 def mean_spectrum(spec: MeanSpectrumSpec, device: str, front: Front = fft_stft) -> Transform:
-    """``mean_t |STFT(x)|``, ``(clip, channel, samples) -> (clip, channel, bins)``."""
-    spectrum = front(spec.stft, device)
+    """``mean_t |STFT(x)|``, or of its logarithm, ``(clip, channel, samples) -> (clip, channel, bins)``."""
+    spectrum = corrected(front, spec.stft, device)
+    if spec.logarithmic:
+        return per_clip(lambda x: spectrum(x).abs().clamp(min=LEAST).log().mean(dim=-1), device)
     return per_clip(lambda x: spectrum(x).abs().mean(dim=-1), device)
+
+
+def corrected(front: Front, spec: Stft, device: str) -> Spectrum:
+    """A spectrum whose frequencies are multiplied by the gains of its specification, where there are any."""
+    spectrum = front(spec, device)
+    if spec.gain is None:
+        return spectrum
+    gain = torch.tensor(spec.gain, dtype=torch.float64, device=device)[:, None]
+    return lambda x: spectrum(x) * gain
 
 
 def cepstrum(spec: MfccSpec, device: str) -> Callable[[Tensor], Tensor]:

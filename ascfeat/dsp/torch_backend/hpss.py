@@ -13,7 +13,7 @@ from ascfeat.dsp.backends import Transform
 from ascfeat.dsp.mel import window
 from ascfeat.dsp.specs import HpssMfccSpec, Stft
 from ascfeat.dsp.torch_backend.arithmetic import per_clip
-from ascfeat.dsp.torch_backend.features import Front, cepstrum, energy
+from ascfeat.dsp.torch_backend.features import Front, cepstrum, corrected, energy
 from ascfeat.dsp.torch_backend.fourier import fft_stft
 
 WINDOWS_AT_ONCE = 1 << 21
@@ -22,7 +22,7 @@ WINDOWS_AT_ONCE = 1 << 21
 
 def hpss_mfcc(spec: HpssMfccSpec, device: str, front: Front = fft_stft) -> Transform:
     """MFCCs of both components, ``(clip, channel, samples) -> (clip, channel, 2, n_mfcc, frames)``."""
-    spectrum, inverse = front(spec.separation, device), inverse_stft(spec.separation, device)
+    spectrum, inverse = corrected(front, spec.separation, device), inverse_stft(spec.separation, device)
     again, coefficients = front(replace(spec.mfcc.stft, mid=False), device), cepstrum(spec.mfcc, device)
 
     def one(waveform: Tensor) -> Tensor:

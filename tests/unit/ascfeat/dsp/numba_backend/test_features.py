@@ -11,7 +11,7 @@ import pytest
 from ascfeat.dsp.mel import filter_bank
 from ascfeat.dsp.numba_backend import features
 from ascfeat.dsp.numba_backend.fourier import LANES, stft, tables
-from ascfeat.dsp.specs import MelBank, Stft
+from ascfeat.dsp.specs import MeanSpectrumSpec, MelBank, Stft
 
 BANKS = [
     MelBank(16_000, 512, 20, 0.0, 8_000.0, "slaney", "slaney"),
@@ -27,7 +27,7 @@ def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int)
     for frames in (1, LANES, LANES + 1, 50):
         x = np.random.default_rng(frames).standard_normal((min(channels, 2), 8_000)).astype(np.float32)
         spec = Stft(512, 512, 128, "hann", frames, mid=channels == 3)
-        made, filters = tables(spec), features.bands(bank)
+        made, filters = tables(spec), features.bands(bank, spec, power)
         blocks = features.mel_energies(x, spec, made, filters, power)
         expected = features.mel_energies_numpy(stft(x, spec, made), filters, power)
         assert expected.shape == (channels, bank.n_mels, frames)
@@ -37,7 +37,8 @@ def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int)
 
 @pytest.mark.parametrize("bank", BANKS)
 def test_bands_are_the_filter_bank_without_its_zeros(bank: MelBank) -> None:
-    filters, again = features.bands(bank), np.zeros((bank.n_mels, 257 + features.AT_ONCE))
+    spec = Stft(512, 512, 128, "hann", 1)
+    filters, again = features.bands(bank, spec, 1), np.zeros((bank.n_mels, 257 + features.AT_ONCE))
     for band, first in enumerate(filters.first):
         weights = filters.weights[filters.ends[band] : filters.ends[band + 1]]
         assert len(weights) % features.AT_ONCE == 0
@@ -45,11 +46,16 @@ def test_bands_are_the_filter_bank_without_its_zeros(bank: MelBank) -> None:
     np.testing.assert_array_equal(again[:, :257], filter_bank(bank).astype(np.float32))
 
 
-def test_mean_magnitude_equals_its_twin() -> None:
-    x = np.random.default_rng(0).standard_normal((2, 8_000)).astype(np.float32)
-    spec = Stft(512, 512, 128, "hann", 63, mid=True)
-    found = features.mean_magnitude(x, spec, tables(spec))
-    np.testing.assert_allclose(found, features.mean_magnitude_numpy(stft(x, spec, tables(spec))), rtol=1e-6)
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_mean_magnitude_equals_its_twin(logarithmic: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 8_000)).astype(np.float32)
+    for gain in (None, tuple(rng.uniform(0, 9, 257))):
+        whole = Stft(512, 512, 128, "hann", 63, mid=True, gain=gain)
+        found = features.mean_magnitude(x, MeanSpectrumSpec(whole, logarithmic), tables(whole))
+        spectra, factors = stft(x, whole, tables(whole)), features.gains(whole)
+        twin = features.mean_magnitude_numpy(spectra, factors, logarithmic=logarithmic)
+        np.testing.assert_allclose(found, twin, rtol=1e-6, atol=1e-7)
 
 
 COUNT = """
