@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from ascschemas.layout import Layout
+from ascschemas.problems import Difference, RecipeError
 from ascschemas.training import Augmentation, Mask, Mixup
 
+Features = tuple[Tensor, ...]
+"""What a network sees of the clips of a batch, of each store, ``(B, ...)``."""
 
-def mixup(features: Tensor, labels: Tensor, spec: Mixup, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mix each clip of a batch with another of the same batch.
+
+def mixup(features: Features, labels: Tensor, spec: Mixup, draw: np.random.Generator) -> tuple[Features, Tensor]:
+    """Mix each clip of a batch with another of the same batch, the same one in all stores.
 
     ``x = lambda x_i + (1 - lambda) x_j``, ``y = lambda y_i + (1 - lambda) y_j``, ``lambda ~ Beta(alpha, alpha)``;
     j is a random permutation of i.
 
     Parameters
     ----------
-    features : Tensor, shape ``(B, ...)``
+    features : tuple of Tensor, each of shape ``(B, ...)``
         Normalised network input.
     labels : Tensor, shape ``(B, K)``
         One-hot labels.
@@ -28,18 +35,18 @@ def mixup(features: Tensor, labels: Tensor, spec: Mixup, draw: np.random.Generat
 
     Returns
     -------
-    features, labels : Tensors of the same shapes
+    features, labels : Tensors of the same shapes, as they were given
         The mixtures.
 
     References
     ----------
     Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018; nguyen2020 uses one lambda per sample.
     """
-    n = len(features)
+    n = len(labels)
     lam = np.broadcast_to(draw.beta(spec.alpha, spec.alpha, size=n if spec.share == "sample" else 1), n)
-    other = torch.from_numpy(draw.permutation(n)).to(features.device)
-    weight = torch.from_numpy(lam.astype(np.float32)).to(features.device)  # (B,)
-    return _mix(features, other, weight), _mix(labels, other, weight)
+    other = torch.from_numpy(draw.permutation(n)).to(labels.device)
+    weight = torch.from_numpy(lam.astype(np.float32)).to(labels.device)  # (B,)
+    return tuple(_mix(x, other, weight) for x in features), _mix(labels, other, weight)
 
 
 def masked(features: Tensor, spec: Mask, axis: int, draw: np.random.Generator) -> Tensor:
@@ -77,11 +84,41 @@ def masked(features: Tensor, spec: Mask, axis: int, draw: np.random.Generator) -
     return features.masked_fill(torch.from_numpy(hidden).to(features.device).view(shape), 0)
 
 
-def augment(features: Tensor, labels: Tensor, spec: Augmentation, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What a training recipe does to a normalised training batch: masks of each clip, then mixtures of them."""
+def augment(
+    features: Features, labels: Tensor, spec: Augmentation, draw: np.random.Generator
+) -> tuple[Features, Tensor]:
+    """What a training recipe does to a normalised training batch: masks of each clip, then mixtures of them.
+
+    Masks hide bands and frames of features over frequency and time, ``(B, C, ..., F, T)``; waveforms and tags have
+    none.
+    """
     for mask, axis in ((spec.frequency_mask, -2), (spec.time_mask, -1)):
-        features = features if mask is None else masked(features, mask, axis, draw)
+        if mask is not None:
+            features = tuple(masked(x, mask, axis, draw) if x.dim() > 3 else x for x in features)
     return (features, labels) if spec.mixup is None else mixup(features, labels, spec.mixup, draw)
+
+
+def require_maskable(spec: Augmentation, seen: Sequence[Layout]) -> None:
+    """Refuse masks where there is nothing to hide, or that may hide everything.
+
+    Raises
+    ------
+    RecipeError
+        With the extents of what the network sees.
+    """
+    over = [layout for layout in seen if len(layout.shape) > 2]
+    rows = []
+    for name, mask, axis in (("frequency_mask", spec.frequency_mask, -2), ("time_mask", spec.time_mask, -1)):
+        least = min((layout.shape[axis] for layout in over), default=0)
+        if mask is not None and mask.width > least:
+            field, found = f"augmentation.{name}.width", str(mask.width)
+            rows.append(Difference(field=field, expected=f"at most {least}, what there is", found=found))
+    if rows:
+        raise RecipeError(
+            "The masks are wider than the features.",
+            differences=rows,
+            todo="Set them narrower, or to none; tags and waveforms have nothing to hide.",
+        )
 
 
 def _mix(values: Tensor, other: Tensor, weight: Tensor) -> Tensor:

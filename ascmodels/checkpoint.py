@@ -261,7 +261,8 @@ def _require_consent(folder: RunFolder, resume: bool) -> None:
 
 def _identity(data: RunData) -> dict[str, object]:
     """What makes two runs train on the same clips; a store may move."""
-    return data.model_dump(mode="json", include={"digest", "split", "classes", "clips", "held_off"})
+    said = data.model_dump(mode="json", include={"split", "classes", "clips", "held_off"})
+    return said | {"digest" if i == 0 else f"digest of store {i + 1}": s.digest for i, s in enumerate(data.stores)}
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ascmodels import room
+from ascmodels.inputs import Input
+from ascmodels.joining import Joined, Member, joined
 from ascmodels.order import MIB, Order, in_order
-from ascmodels.sides import Clips
-from ascmodels.source import FeatureSource
+from ascmodels.source import Clips, FeatureSource
 from ascschemas.store import Encoding
 
 Place = Literal["device", "ram", "stream"]
@@ -36,48 +37,48 @@ PIECE_MIB = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """Some clips, on the device that trains."""
+    """Some clips, or patches of clips, on the device that trains."""
 
     clips: Clips
     """Positions in the store, ``(B,)``."""
-    features: Tensor
-    """``(B, *layout.shape)``, float32, as the store has them: not normalised."""
+    features: tuple[Tensor, ...]
+    """Of each store ``(B, *shape)``, float32, as it has them: cut into patches, but neither normalised nor resized."""
     targets: Tensor
     """Class numbers, ``(B,)``, int64; -1 where a clip has no label."""
 
 
 class Reader(ABC):
-    """Where the stored numbers of batches come from."""
+    """Where the stored numbers of batches come from, of one store."""
 
     place: Place
 
     @abstractmethod
     def rows(self, order: Order, size: int) -> Iterator[Tensor]:
-        """Numbers of ``size`` clips after the other, as the store keeps them; nobody else changes what was given."""
+        """Numbers of ``size`` clips or patches after the other, as the store keeps them; they stay as they are."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Batches of clips in any order, wherever the features lie."""
+    """Batches in any order, wherever the features lie."""
 
-    reader: Reader
-    """Where numbers come from."""
-    source: FeatureSource
-    """The store."""
+    readers: tuple[Reader, ...]
+    """Where numbers come from, one for each store."""
+    source: Joined
+    """The stores."""
     targets: npt.NDArray[np.int64]
-    """Class number of each clip of the store; -1 where it has no label."""
+    """Class number of each clip of the first store; -1 where it has no label."""
     device: torch.device
     """Where batches are wanted."""
     window_mib: int | None = None
-    """How much of the store may be in memory at once while it is streamed, in float32."""
+    """How much of the stores may be in memory at once while they are streamed, in float32."""
 
     @property
     def place(self) -> Place:
         """Where features are read from."""
-        return self.reader.place
+        return self.readers[0].place
 
     def batches(self, order: Order, size: int) -> Iterator[Batch]:
-        """The clips in their order, ``size`` at a time; the last batch holds what remains.
+        """Clips or patches in their order, ``size`` at a time; the last batch holds what remains.
 
         Where a GPU trains, the next batch goes there while it works on this one.
         """
@@ -85,25 +86,53 @@ class Feed:
         yield from ahead(found) if self.device.type == "cuda" and self.place != "device" else found
 
     def in_order(self, clips: Clips, size: int) -> Iterator[Batch]:
-        """The same for clips as they are given."""
+        """The same for whole clips as they are given."""
         return self.batches(in_order(self.source, clips, self.window_mib), size)
 
     def _batches(self, order: Order, size: int) -> Iterator[Batch]:
         starts = range(0, len(order), size)
-        for start, rows in zip(starts, self.reader.rows(order, size), strict=True):
+        all_rows = zip(*(reader.rows(order, size) for reader in self.readers), strict=True)
+        for start, rows in zip(starts, all_rows, strict=True):
             clips = order.clips[start : start + size]
             targets = torch.from_numpy(self.targets[clips])
-            features = decoded(_moved(rows, self.device), self.source.header.encoding)
-            yield Batch(clips, features, _moved(targets, self.device))
+            yield Batch(clips, tuple(self._decoded(rows)), _moved(targets, self.device))
+
+    def _decoded(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
+        for member, numbers in zip(self.source.members, rows, strict=True):
+            yield decoded(_moved(numbers, self.device), member.source.header.encoding)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Clips in memory, and which of them, or of their patches, come one after the other."""
+
+    values: Tensor
+    """Stored numbers, ``(n, *layout.shape)``."""
+    at: Tensor | None
+    """The clip of each; None where they come as they lie."""
+    parts: Tensor | None
+    """The patch of each; None where clips are seen whole."""
+    input: Input
+
+    def __len__(self) -> int:
+        return len(self.values if self.at is None else self.at)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Some of them: a view where clips come whole and as they lie."""
+        if self.at is None:
+            return self.values[start:stop]
+        if self.parts is None:
+            return self.values.index_select(0, self.at[start:stop])
+        return self.input.some(self.values, self.at[start:stop], self.parts[start:stop])
 
 
 class InMemory(Reader):
     """All of some clips, read once, in RAM or on the device."""
 
-    def __init__(self, source: FeatureSource, clips: Clips, device: torch.device | None = None) -> None:
+    def __init__(self, member: Member, clips: Clips, device: torch.device | None = None) -> None:
         self.place = "ram" if device is None else "device"
-        self._kept = np.unique(clips)
-        values = _empty(source, len(self._kept), device)
+        self._member, self._kept = member, np.unique(member.at[clips])
+        source, values = member.source, _empty(member.source, len(self._kept), device)
         for start in range(0, len(self._kept), CLIPS_PER_READ):
             some = self._kept[start : start + CLIPS_PER_READ]
             into = values[start : start + len(some)]
@@ -115,47 +144,59 @@ class InMemory(Reader):
 
     @override
     def rows(self, order: Order, size: int) -> Iterator[Tensor]:
-        where = torch.from_numpy(np.searchsorted(self._kept, order.clips)).to(self._values.device)
-        for start in range(0, len(order), size):
-            yield self._values.index_select(0, where[start : start + size])
+        at = torch.from_numpy(np.searchsorted(self._kept, self._member.at[order.clips])).to(self._values.device)
+        return _cut(
+            [Held(self._values, at, _parts(order, self._member, self._values.device), self._member.input)], size
+        )
 
 
 class Streamed(Reader):
-    """Windows of whole shards read from the store, one ahead of the other; batches are views of them."""
+    """Windows of whole shards read from the store, one ahead of the other; batches of whole clips are views of them."""
 
     place = "stream"
 
-    def __init__(self, source: FeatureSource, window_mib: int | None = None) -> None:
-        self._source = source
-        room = (window_mib or PIECE_MIB) * MIB // source.layout.clip_bytes
-        self._most = max(1, room, source.header.clips_per_unit if window_mib else 0)
+    def __init__(self, member: Member, window_mib: int | None = None) -> None:
+        self._member = member
+        room = (window_mib or PIECE_MIB) * MIB // member.source.layout.clip_bytes
+        self._most = max(1, room, member.source.header.clips_per_unit if window_mib else 0)
 
     @override
     def rows(self, order: Order, size: int) -> Iterator[Tensor]:
-        yield from _cut(ahead(self._read(clips) for clips in self._pieces(order)), size)
+        yield from _cut(ahead(self._whole(order) if order.parts is None else self._patches(order)), size)
 
-    def _pieces(self, order: Order) -> Iterator[Clips]:
+    def _whole(self, order: Order) -> Iterator[Held]:
+        """Clips in the order in which they are wanted."""
         for window in order.windows:
-            yield from (window[i : i + self._most] for i in range(0, len(window), self._most))
+            clips = self._member.at[order.clips[window]]
+            for start in range(0, len(clips), self._most):
+                yield Held(self._read(clips[start : start + self._most]), None, None, self._member.input)
+
+    def _patches(self, order: Order) -> Iterator[Held]:
+        """The clips of a window, each once, and where the patches lie in them."""
+        parts = _parts(order, self._member)
+        for window in order.windows:
+            kept, at = np.unique(self._member.at[order.clips[window]], return_inverse=True)
+            some = None if parts is None else parts[window]
+            yield Held(self._read(kept), torch.from_numpy(at), some, self._member.input)
 
     def _read(self, clips: Clips) -> Tensor:
-        values = _empty(self._source, len(clips))
-        self._source.read(clips, out=values.numpy())
+        values = _empty(self._member.source, len(clips))
+        self._member.source.read(clips, out=values.numpy())
         return values
 
 
-def placed(source: FeatureSource, clips: int, wanted: Placement = "auto", device: torch.device | None = None) -> Place:
-    """Where so many clips of a store are best read from; ``auto`` is the GPU's memory, or RAM, where they fit."""
+def placed(source: Joined, clips: int, wanted: Placement = "auto", device: torch.device | None = None) -> Place:
+    """Where so many clips are best read from; ``auto`` is the GPU's memory, or RAM, where they fit."""
     if wanted != "auto":
         return "ram" if wanted == "device" and (device is None or device.type == "cpu") else wanted
-    taken = clips * source.layout.clip_bytes // 4 * np.dtype(source.header.encoding.dtype).itemsize
+    taken = clips * sum(_stored_bytes(m.source) for m in source.members)
     if device is not None and device.type == "cuda" and taken <= MEMORY_SHARE * room.gpu_memory(device):
         return "device"
     return "ram" if taken <= MEMORY_SHARE * room.memory() else "stream"
 
 
 def feed(
-    source: FeatureSource,
+    source: FeatureSource | Joined,
     clips: Clips,
     classes: tuple[str, ...],
     place: Place,
@@ -163,27 +204,29 @@ def feed(
     device: torch.device | None = None,
     window_mib: int | None = None,
 ) -> Feed:
-    """A feed for some clips of a store.
+    """A feed for some clips of a store, or of several.
 
     Parameters
     ----------
-    source : FeatureSource
-        A sealed store.
+    source : FeatureSource or Joined
+        A sealed store, or several from ``ascmodels.joining.join``.
     clips : array of int
-        Every clip that will be asked for.
+        Every clip that will be asked for, as positions in the first store.
     classes : tuple of str
         Labels in the order of the network's outputs.
     place : str
-        ``device`` and ``ram`` read all clips now, ``stream`` reads windows from the store when they are asked for.
+        ``device`` and ``ram`` read all clips now, ``stream`` reads windows from the stores when they are asked for.
     device : torch.device
         Where batches are wanted; the CPU where absent.
     window_mib : int, optional
-        How much of the store is read at once while streaming, in MiB of float32; twice as much is held.
+        How much of the stores is read at once while streaming, in MiB of float32; twice as much is held.
     """
-    device = device or torch.device("cpu")
+    device, source = device or torch.device("cpu"), joined(source)
     number = {label: i for i, label in enumerate(classes)}
     targets = np.array([number.get(label, -1) for label in source.labels], dtype=np.int64)
-    return Feed(_reader(source, clips, place, device, window_mib), source, targets, device, window_mib)
+    share = [_share(window_mib, m, source) for m in source.members]
+    readers = [_reader(m, clips, place, device, mib) for m, mib in zip(source.members, share, strict=True)]
+    return Feed(tuple(readers), source, targets, device, window_mib)
 
 
 def decoded(numbers: Tensor, how: Encoding) -> Tensor:
@@ -209,27 +252,42 @@ def _next(rest: Iterator[T]) -> tuple[T] | None:
     return next(((item,) for item in rest), None)
 
 
-def _reader(source: FeatureSource, clips: Clips, place: Place, device: torch.device, window_mib: int | None) -> Reader:
+def _reader(member: Member, clips: Clips, place: Place, device: torch.device, window_mib: int | None) -> Reader:
     if place == "stream":
-        return Streamed(source, window_mib)
-    return InMemory(source, clips, device if place == "device" else None)
+        return Streamed(member, window_mib)
+    return InMemory(member, clips, device if place == "device" else None)
 
 
-def _cut(windows: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Batches of windows: views, but for the few that begin in one and end in the next."""
+def _share(window_mib: int | None, member: Member, source: Joined) -> int | None:
+    """The part of a window that one of several stores may take."""
+    return window_mib and max(1, window_mib * member.source.layout.clip_bytes // source.clip_bytes)
+
+
+def _parts(order: Order, member: Member, device: torch.device | None = None) -> Tensor | None:
+    """The patch of each example; None where the clips of this store are seen whole."""
+    return torch.from_numpy(order.parts).to(device) if order.parts is not None and member.input.count > 1 else None
+
+
+def _cut(windows: Iterable[Held], size: int) -> Iterator[Tensor]:
+    """Batches of windows; those that begin in one and end in the next are put together."""
     begun: Tensor | None = None
-    for whole in windows:
-        rows = whole
+    for window in windows:
+        start = 0
         if begun is not None:
-            begun, rows = torch.cat([begun, rows[: size - len(begun)]]), rows[size - len(begun) :]
+            start = min(size - len(begun), len(window))
+            begun = torch.cat([begun, window.rows(0, start)])
             if len(begun) < size:
                 continue
             yield begun
-        full = len(rows) // size * size
-        yield from (rows[i : i + size] for i in range(0, full, size))
-        begun = rows[full:].clone() if full < len(rows) else None  # not the whole window for it
+        full = start + (len(window) - start) // size * size
+        yield from (window.rows(i, i + size) for i in range(start, full, size))
+        begun = window.rows(full, len(window)).clone() if full < len(window) else None  # not the whole window for it
     if begun is not None:
         yield begun
+
+
+def _stored_bytes(source: FeatureSource) -> int:
+    return source.layout.clip_bytes // 4 * np.dtype(source.header.encoding.dtype).itemsize
 
 
 def _empty(source: FeatureSource, clips: int, device: torch.device | None = None) -> Tensor:

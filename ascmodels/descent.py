@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ascmodels.augment import Features
 from ascmodels.objectives import Loss
 from ascmodels.team import ALONE, Team
 from ascschemas.problems import RecipeError
@@ -26,7 +27,7 @@ class Descent:
 
     network: nn.Module
     """What is trained."""
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[..., Tensor]
     """The network, compiled or shared among processes."""
     loss: Loss
     """Mean loss of a batch: logits, labels -> scalar."""
@@ -39,12 +40,12 @@ class Descent:
     parts: int = 1
     team: Team = field(default=ALONE)
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    def step(self, x: Features, y: Tensor) -> tuple[float, Tensor]:
         """One step on a batch that all processes have.
 
         Parameters
         ----------
-        x : Tensor, shape ``(B, ...)``
+        x : tuple of Tensor, each of shape ``(B, ...)``
             Network input.
         y : Tensor, shape ``(B, K)``
             Labels.
@@ -57,11 +58,11 @@ class Descent:
             Of those clips.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        whole, logits, done = 0.0, [], list(self._parts(self.team.share(x), self.team.share(y)))
+        whole, logits, done = 0.0, [], list(self._parts(tuple(map(self.team.share, x)), self.team.share(y)))
         for number, (some, labels) in enumerate(done, start=1):
             with self._alone_unless(number == len(done)):
                 out, loss = self._forward(some, labels)
-                scaled = self.scaler.scale(loss * (self.team.size / len(x)))
+                scaled = self.scaler.scale(loss * (self.team.size / len(y)))
                 scaled.backward()  # type: ignore[no-untyped-call]
             whole += float(loss.detach())
             logits.append(out.detach())
@@ -69,24 +70,25 @@ class Descent:
         self.scaler.update()
         return whole, torch.cat(logits)
 
-    def evaluate(self, x: Tensor) -> Tensor:
+    def evaluate(self, x: Features) -> Tensor:
         """Logits, ``(B, K)``, float32."""
         with self.autocast():
-            logits: Tensor = self.network(x)
+            logits: Tensor = self.network(*x)
         return logits.float()
 
-    def _forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, x: Features, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and the sum of the losses of some clips."""
         with self.autocast():
-            logits = self.forward(x)
+            logits = self.forward(*x)
         logits = logits if logits.dtype.itemsize >= torch.float32.itemsize else logits.float()
-        if not len(x):  # fewer clips than processes: this one only takes part in the sums
+        if not len(y):  # fewer clips than processes: this one only takes part in the sums
             return logits, logits.sum() * 0
-        return logits, self.loss(logits, y) * len(x)
+        return logits, self.loss(logits, y) * len(y)
 
-    def _parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = min(self.parts, len(x)) or 1
-        return zip(torch.tensor_split(x, parts), torch.tensor_split(y, parts), strict=True)
+    def _parts(self, x: Features, y: Tensor) -> Iterator[tuple[Features, Tensor]]:
+        parts = min(self.parts, len(y)) or 1
+        cut = zip(*(torch.tensor_split(rows, parts) for rows in x), strict=True)
+        return zip(cut, torch.tensor_split(y, parts), strict=True)
 
     def _alone_unless(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients of all processes are averaged once a step."""

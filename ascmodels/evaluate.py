@@ -12,10 +12,11 @@ from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.data import feed
 from ascmodels.devices import choose, software
+from ascmodels.inputs import Input
+from ascmodels.joining import Joined, joined
 from ascmodels.metrics import by_group, confusion, mean_accuracy, score
 from ascmodels.selection import in_words
-from ascmodels.sides import Clips
-from ascmodels.source import FeatureSource
+from ascmodels.source import Clips, ClipTable, FeatureSource
 from ascmodels.trainers.base import Scorer
 from ascschemas.problems import Difference, RunError, StoreMismatch
 from ascschemas.report import BesideClaim, Provenance, Report, Scores
@@ -25,15 +26,15 @@ from ascschemas.training import Claim, TrainingRecipe
 BATCH = 64
 
 
-def evaluate(path: Path, source: FeatureSource, *, device: str = "auto") -> Report:
+def evaluate(path: Path, source: FeatureSource | Joined, *, device: str = "auto") -> Report:
     """Score a run on the test side of its split.
 
     Parameters
     ----------
     path : Path
         The run folder.
-    source : FeatureSource
-        The store that it was trained from.
+    source : FeatureSource or Joined
+        The store that it was trained from, or several from ``ascmodels.joining.join``.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
 
@@ -44,8 +45,8 @@ def evaluate(path: Path, source: FeatureSource, *, device: str = "auto") -> Repo
     StoreMismatch
         When the store is not the one that the run was trained from; both digests are named.
     """
-    folder = RunFolder(path)
-    require_same_store(folder, source)
+    folder, source = RunFolder(path), joined(source)
+    require_same_stores(folder, source)
     progress = folder.progress()
     if not progress.epoch:
         raise RunError(f"{path} has no checkpoint yet.", todo="Let training finish its first epoch.")
@@ -66,7 +67,7 @@ def evaluate(path: Path, source: FeatureSource, *, device: str = "auto") -> Repo
     )
 
 
-def predicted(scorer: Scorer, source: FeatureSource, clips: Clips, classes: tuple[str, ...]) -> npt.NDArray[np.float32]:
+def predicted(scorer: Scorer, source: Joined, clips: Clips, classes: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """Class probabilities of some clips of a store, ``(n, K)``."""
     batches = feed(source, clips, classes, "stream").in_order(clips, BATCH)
     return torch.cat([scorer(batch.features) for batch in batches]).numpy()
@@ -85,28 +86,33 @@ def beside(claim: Claim, scores: Scores, data: RunData) -> BesideClaim:
     return BesideClaim(claim=claim, ours=_ours(claim, scores), comparable=not other, remark=other)
 
 
-def require_same_store(folder: RunFolder, source: FeatureSource) -> None:
-    """Refuse a store with another digest than the run's.
+def require_same_stores(folder: RunFolder, source: Joined) -> None:
+    """Refuse stores with other digests than the run's.
 
     Raises
     ------
     StoreMismatch
         With both digests.
     """
-    found = source.seal.digest if source.seal else "no seal"
-    if found != folder.data.digest:
-        raise StoreMismatch(
-            f"{source.place} is not the store that {folder.path} was trained from.",
-            differences=[Difference(field="digest", expected=folder.data.digest[:16], found=found[:16])],
-            todo="Point --features at the folder of that store, or train again from this one.",
-        )
+    found = [m.source.seal.digest if m.source.seal else "no seal" for m in source.members]
+    wanted = [store.digest for store in folder.data.stores]
+    if found == wanted:
+        return
+    rows = [Difference(field="stores", expected=str(len(wanted)), found=str(len(found)))][: len(wanted) != len(found)]
+    apart = [(w, f, m) for w, f, m in zip(wanted, found, source.members, strict=False) if w != f]
+    rows += [Difference(field=f"digest of {m.source.place}", expected=w[:16], found=f[:16]) for w, f, m in apart]
+    raise StoreMismatch(
+        f"{source.place} is not the store that {folder.path} was trained from.",
+        differences=rows,
+        todo="Point --features at the folder of that store, or train again from this one.",
+    )
 
 
 def _unfinished(folder: RunFolder, epoch: int) -> str:
     return "" if folder.finished else f" Training is not finished: {epoch} of {folder.recipe.epochs} epochs."
 
 
-def _scored(folder: RunFolder, source: FeatureSource, epoch: int, test: Clips, device: str) -> Scores:
+def _scored(folder: RunFolder, source: Joined, epoch: int, test: Clips, device: str) -> Scores:
     scorer = recipes.trainer(folder.recipe).scorer(folder, epoch, choose(device))
     classes = folder.data.classes
     guess = predicted(scorer, source, test, classes).argmax(axis=1)
@@ -114,7 +120,7 @@ def _scored(folder: RunFolder, source: FeatureSource, epoch: int, test: Clips, d
     return scores(source, test, true, guess, folder, epoch)
 
 
-def scores(source: FeatureSource, clips: Clips, true: Clips, guess: Clips, folder: RunFolder, epoch: int) -> Scores:
+def scores(source: ClipTable, clips: Clips, true: Clips, guess: Clips, folder: RunFolder, epoch: int) -> Scores:
     """Every accuracy of some classified clips."""
     right, classes = true == guess, folder.data.classes
     devices = by_group([source.devices[c] for c in clips], right)
@@ -144,8 +150,8 @@ def _ours(claim: Claim, scores: Scores) -> float | None:
 def _other_data(claim: Claim, data: RunData) -> str:
     """Why a claim does not hold for a run's data; empty where it does."""
     asked, here = claim.data, data.clips
-    if (data.header.dataset_kind, data.split) != (asked.kind, asked.split):
-        return f"not comparable: another dataset ({data.header.dataset_kind}, {data.split})"
+    if (data.dataset_kind, data.split) != (asked.kind, asked.split):
+        return f"not comparable: another dataset ({data.dataset_kind}, {data.split})"
     clips = here["train"] + here["validation"] + here["test"] + here["excluded"]
     if clips != asked.train + asked.test or here["test"] > asked.test:
         return f"not comparable: another dataset ({clips} clips, not {asked.train + asked.test})"
@@ -161,10 +167,10 @@ def _provenance(folder: RunFolder, device: str) -> Provenance:
         changed={k: str(values[k]) for k, v in recipe.sources.items() if v == recipes.COMMAND_LINE},
         family=recipe.family.kind,
         parameters=trainable(recipe, data),
-        dataset=data.header.dataset,
-        dataset_kind=data.header.dataset_kind,
+        dataset=data.dataset,
+        dataset_kind=data.dataset_kind,
         split=data.split,
-        stores={data.header.recipe.name: data.digest},
+        stores={s.header.recipe.name: s.digest for s in data.stores},
         software=software(),
     )
 
@@ -172,5 +178,6 @@ def _provenance(folder: RunFolder, device: str) -> Provenance:
 def trainable(recipe: TrainingRecipe, data: RunData) -> int:
     """Trainable parameters of a run's network."""
     with torch.random.fork_rng(devices=[]):
-        network = recipes.family(recipe).build(data.header.layout, len(data.classes))
+        seen = tuple(Input.of(store.header).seen for store in data.stores)
+        network = recipes.family(recipe).build(seen, len(data.classes))
     return sum(p.numel() for p in network.parameters() if p.requires_grad)

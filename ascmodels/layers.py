@@ -15,5 +15,5 @@ def global_average(x: Tensor) -> Tensor:
     """
     if x.requires_grad:
         laid = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        x.register_hook(lambda gradient: gradient.contiguous(memory_format=laid))
+        x.register_hook(lambda gradient: gradient.contiguous(memory_format=laid))  # type: ignore[no-untyped-call]
     return x.mean(dim=(2, 3))

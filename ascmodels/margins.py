@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ascmodels.pooling import Pooling
+from ascmodels.pooling import Poolings
 from ascschemas.problems import RunError
 
 Vectors = npt.NDArray[np.float64]
@@ -92,19 +92,19 @@ class PooledMachine(nn.Module):
 
     Parameters
     ----------
-    pooling : Pooling
-        Maps features ``(B, *inputs.shape)`` to vectors ``(B, D)``.
+    pooling : Poolings
+        Maps features of each store, ``(B, *layout.shape)``, to vectors ``(B, D)``.
     machine : Machine
         Maps vectors to probabilities.
     """
 
-    def __init__(self, pooling: Pooling, machine: Machine) -> None:
+    def __init__(self, pooling: Poolings, machine: Machine) -> None:
         super().__init__()
         self.pooling, self.machine = pooling, machine
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *features: Tensor) -> Tensor:
         """Probabilities ``(B, K)``, float32."""
-        found: Tensor = self.machine(self.pooling(x.double()))
+        found: Tensor = self.machine(self.pooling([x.double() for x in features]))
         return found.float()
 
 

@@ -92,8 +92,8 @@ def objective(spec: Focal | CrossEntropy, n_classes: int, device: torch.device) 
 
 
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
-    """``softmax(z / T)`` over classes: the probabilities that the network was trained to give."""
-    return torch.softmax(logits / temperature, dim=1)
+    """``softmax(z / T)`` over classes, the last axis: the probabilities that the network was trained to give."""
+    return torch.softmax(logits / temperature, dim=-1)
 
 
 def _missing(log_p: Tensor, gamma: float) -> Tensor:

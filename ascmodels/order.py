@@ -1,4 +1,4 @@
-"""The order of clips in an epoch: shuffled within windows of whole shards, the same wherever features are read from."""
+"""The order of an epoch: shuffled within windows of whole shards, the same wherever features are read from."""
 
 from __future__ import annotations
 
@@ -8,40 +8,42 @@ from itertools import pairwise
 
 import numpy as np
 
-from ascmodels.sides import Clips
-from ascmodels.source import FeatureSource
+from ascmodels.joining import Joined
+from ascmodels.source import Clips
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Order:
-    """Clips one after the other, in windows that a reader may hold as a whole."""
+    """Clips, or patches of clips, one after the other, in windows that a reader may hold as a whole."""
 
     clips: Clips
     """Positions in the store."""
     ends: tuple[int, ...]
     """Where each window ends, as positions in ``clips``; the last one is their number."""
+    parts: Clips | None = None
+    """Number of the patch of each; None where clips are seen whole."""
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Number of clips, or of patches."""
         return len(self.clips)
 
     @property
-    def windows(self) -> Iterator[Clips]:
-        """The clips of each window."""
-        return (self.clips[start:end] for start, end in pairwise((0, *self.ends)))
+    def windows(self) -> Iterator[slice]:
+        """Where each window lies."""
+        return (slice(start, end) for start, end in pairwise((0, *self.ends)))
 
 
-def in_order(source: FeatureSource, clips: Clips, window_mib: int | None) -> Order:
-    """The clips as they are given, for scoring.
+def in_order(source: Joined, clips: Clips, window_mib: int | None) -> Order:
+    """Whole clips as they are given, for scoring.
 
     Parameters
     ----------
-    source : FeatureSource
-        The store.
+    source : Joined
+        The stores.
     clips : array of int
-        Positions in it.
+        Positions in them.
     window_mib : int, optional
         As for :func:`shuffled`.
     """
@@ -49,42 +51,53 @@ def in_order(source: FeatureSource, clips: Clips, window_mib: int | None) -> Ord
     return Order(clips, tuple(range(room, len(clips), room)) + ((len(clips),) if len(clips) else ()))
 
 
-def shuffled(source: FeatureSource, clips: Clips, window_mib: int | None, draw: np.random.Generator) -> Order:
-    """The clips in an order drawn from a generator, so that each shard is read once.
+def shuffled(source: Joined, clips: Clips, window_mib: int | None, draw: np.random.Generator) -> Order:
+    """The clips, or all their patches, in an order drawn from a generator, so that each shard is read once.
 
-    The shards are put in random order and taken into windows of at most ``window_mib``; the clips of a window are
-    shuffled. Where all clips fit into one window, as with most sets, that is a permutation like any other.
+    The shards are put in random order and taken into windows of at most ``window_mib``; the clips of a window, or
+    their patches, are shuffled. Where all clips fit into one window, as with most sets, that is a permutation like any
+    other.
 
     Parameters
     ----------
-    source : FeatureSource
-        The store.
+    source : Joined
+        The stores.
     clips : array of int
-        Positions in it.
+        Positions in them.
     window_mib : int, optional
         Size of a window's features in float32, in MiB; a window has a whole shard at least. None takes all clips
         into one, whatever their size.
     draw : Generator
         What the order is drawn from.
     """
-    room = _clips_per_window(source, window_mib)
+    room, count = _clips_per_window(source, window_mib), source.examples
     if len(clips) <= room:
-        return Order(draw.permutation(clips), (len(clips),) if len(clips) else ())
-    shards = _shards(source, clips)
-    parts = [draw.permutation(w) for w in _windows([shards[i] for i in draw.permutation(len(shards))], room)]
-    return Order(np.concatenate(parts), tuple(np.cumsum([len(p) for p in parts]).tolist()))
+        windows = [clips] if len(clips) else []
+    else:
+        shards = _shards(source, clips)
+        windows = list(_windows([shards[i] for i in draw.permutation(len(shards))], room))
+    mixed = [draw.permutation(_numbered(window, count)) for window in windows]
+    examples = np.concatenate(mixed) if mixed else clips
+    ends = tuple(np.cumsum([len(m) for m in mixed]).tolist())
+    return Order(examples // count, ends, examples % count if count > 1 else None)
 
 
-def _clips_per_window(source: FeatureSource, window_mib: int | None) -> int:
+def _numbered(clips: Clips, count: int) -> Clips:
+    """Every example of some clips as one number: ``clip * count + patch``."""
+    found: Clips = (clips[:, None] * count + np.arange(count)).ravel()
+    return found
+
+
+def _clips_per_window(source: Joined, window_mib: int | None) -> int:
     if window_mib is None:
-        return max(1, source.header.clips)
-    return max(1, window_mib * MIB // source.layout.clip_bytes)
+        return max(1, len(source.ids))
+    return max(1, window_mib * MIB // source.clip_bytes)
 
 
-def _shards(source: FeatureSource, clips: Clips) -> list[Clips]:
+def _shards(source: Joined, clips: Clips) -> list[Clips]:
     """The clips of each shard, those of the first one first."""
     ordered = np.sort(clips)
-    edges = np.flatnonzero(np.diff(ordered // source.header.clips_per_unit)) + 1
+    edges = np.flatnonzero(np.diff(ordered // source.clips_per_unit)) + 1
     return np.split(ordered, edges)
 
 

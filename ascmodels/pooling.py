@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,3 +65,30 @@ class Pooling:
             yield x.mean(dim=-1) if name == "mean" else x.var(dim=-1, correction=0).sqrt()
         if self.quantiles:
             yield from torch.quantile(x, x.new_tensor(self.quantiles), dim=-1)
+
+
+@dataclass(frozen=True)
+class Poolings:
+    """The vectors of several stores, one after the other."""
+
+    parts: tuple[Pooling, ...]
+    """How the features of each store are summed up."""
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return sum(p.size for p in self.parts)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the statistics that the stores keep are enough."""
+        return all(p.stored for p in self.parts)
+
+    def __call__(self, features: Sequence[Tensor]) -> Tensor:
+        """Vectors ``(B, size)`` of features of each store, ``(B, *layout.shape)``, in their number format."""
+        return torch.cat([pooled(x) for pooled, x in zip(self.parts, features, strict=True)], dim=1)
+
+    def of_statistics(self, statistics: Sequence[tuple[Bands, Bands]]) -> Bands:
+        """The same from the means and variances of each store: nothing is read."""
+        found = [p.of_statistics(*bands) for p, bands in zip(self.parts, statistics, strict=True)]
+        return np.concatenate(found, axis=1)

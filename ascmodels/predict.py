@@ -65,11 +65,14 @@ def predict(path: Path, files: Sequence[Path], *, device: str = "auto") -> Itera
         When the run has no checkpoint yet.
     """
     folder, scorer = _selected(path, device)
-    for file, features in features_of(files, folder.data.header):
-        if isinstance(features, AudioError):
-            yield Prediction(file, {}, features)
+    made = (features_of(files, store.header) for store in folder.data.stores)
+    for found in zip(*made, strict=True):
+        file, features = found[0][0], [values for _, values in found]
+        problem = next((f for f in features if isinstance(f, AudioError)), None)
+        if problem:
+            yield Prediction(file, {}, problem)
         else:
-            row = scorer(torch.from_numpy(features).unsqueeze(0))[0].tolist()  # (1, *layout.shape) -> (K,)
+            row = scorer([torch.from_numpy(f).unsqueeze(0) for f in features])[0].tolist()  # (1, *layout.shape) -> (K,)
             yield Prediction(file, dict(zip(folder.data.classes, row, strict=True)))
 
 
@@ -81,13 +84,14 @@ class RunTagger:
     """Its classes."""
     digest: str
     """SHA-256 over the selected weights, the training recipe and the feature recipe."""
-    features: Callable[[Waveform, int], Waveform]
+    features: tuple[Callable[[Waveform, int], Waveform], ...]
+    """Of each store that the run was trained from, a waveform's features."""
     scorer: Scorer
 
     def __call__(self, waveform: Waveform, sample_rate: int) -> Waveform:
         """Probabilities ``(K,)`` of a waveform ``(channel, samples)``."""
-        features = self.features(waveform, sample_rate)
-        return self.scorer(torch.from_numpy(features).unsqueeze(0))[0].numpy()
+        features = [torch.from_numpy(made(waveform, sample_rate)).unsqueeze(0) for made in self.features]
+        return self.scorer(features)[0].numpy()
 
 
 def run_tagger(path: Path, device: str) -> RunTagger | None:
@@ -105,10 +109,11 @@ def run_tagger(path: Path, device: str) -> RunTagger | None:
         {
             "weights": sha256(folder.checkpoint(folder.progress().selected) / WEIGHTS),
             "recipe": folder.recipe.fingerprint,
-            "features": folder.data.header.recipe_fingerprint,
+            "features": [store.header.recipe_fingerprint for store in folder.data.stores],
         }
     )
-    return RunTagger(folder.data.classes, digest, features_from(folder.data.header), scorer)
+    features = tuple(features_from(store.header) for store in folder.data.stores)
+    return RunTagger(folder.data.classes, digest, features, scorer)
 
 
 def _selected(path: Path, device: str) -> tuple[RunFolder, Scorer]:

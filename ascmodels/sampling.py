@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ascmodels.sides import Clips
-from ascmodels.source import FeatureSource
+from ascmodels.source import Clips, ClipTable
 from ascschemas.training import Sampler
 
 
-def sampled(source: FeatureSource, clips: Clips, how: Sampler, draw: np.random.Generator) -> Clips:
+def sampled(source: ClipTable, clips: Clips, how: Sampler, draw: np.random.Generator) -> Clips:
     """The clips of an epoch, as many as there are, in no particular order.
 
     Balanced, every group has the same number of them, one more or less: of a group that is larger, clips are drawn
@@ -19,8 +18,8 @@ def sampled(source: FeatureSource, clips: Clips, how: Sampler, draw: np.random.G
 
     Parameters
     ----------
-    source : FeatureSource
-        A sealed store.
+    source : ClipTable
+        A sealed store, or several joined.
     clips : array of int
         The training side.
     how : str
@@ -35,7 +34,7 @@ def sampled(source: FeatureSource, clips: Clips, how: Sampler, draw: np.random.G
     return np.concatenate([_taken(group, n, draw) for group, n in zip(groups, quotas, strict=True)])
 
 
-def _groups(source: FeatureSource, clips: Clips, how: Sampler) -> list[Clips]:
+def _groups(source: ClipTable, clips: Clips, how: Sampler) -> list[Clips]:
     """Clips by the value of what is balanced, in alphabetical order."""
     columns = {"class": source.labels, "device": source.devices}
     named: Sequence[tuple[str, ...]] = [tuple(columns[part][c] for part in how.split("_")) for c in clips]

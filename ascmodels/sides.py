@@ -7,15 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ascmodels.randomness import generator
-from ascmodels.source import FeatureSource
+from ascmodels.source import Clips, ClipTable
 from ascschemas.problems import Difference, RunError
 from ascschemas.training import TrainingRecipe
-
-Clips = npt.NDArray[np.int64]
-"""Positions of clips in a store."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +34,19 @@ class Sides:
         return self.test if recipe.selection.side == "test" else self.validation
 
 
-def divide(source: FeatureSource, split: str, recipe: TrainingRecipe) -> Sides:
+def divide(source: ClipTable, split: str, recipe: TrainingRecipe, *, examples: int = 1) -> Sides:
     """Take a store's clips apart by a split, and hold a validation side off the training side.
 
     Parameters
     ----------
-    source : FeatureSource
-        A sealed store.
+    source : ClipTable
+        A sealed store, or several joined.
     split : str
         One of its splits.
     recipe : TrainingRecipe
         Its selection says how much is held off; its seed says which.
+    examples : int
+        Examples that a clip gives: its patches.
 
     Raises
     ------
@@ -66,24 +64,24 @@ def divide(source: FeatureSource, split: str, recipe: TrainingRecipe) -> Sides:
         held = held_off(source, whole, recipe.selection.fraction, recipe.seed)
     inside = np.array([group_of(source, int(c)) in held for c in whole], dtype=np.bool_)
     train = whole[~inside]
-    problems += [] if problems else _small(train, recipe)
+    problems += [] if problems else _small(len(train) * examples, recipe)
     if problems:
         raise RunError(
             f"The split {split} of {source.place} cannot be trained on.",
             differences=problems,
-            todo=f"Train with --set batch_size={max(1, len(train))}, or fewer, or with more clips."
+            todo=f"Train with --set batch_size={max(1, len(train) * examples)}, or fewer, or with more clips."
             if all(p.field == "batch_size" for p in problems)
             else "Choose another split or dataset, or correct what the lines above name and extract again.",
         )
     return Sides(train, whole[inside], test, excluded, tuple(sorted(held)))
 
 
-def group_of(source: FeatureSource, clip: int) -> str:
+def group_of(source: ClipTable, clip: int) -> str:
     """What a clip shares with the clips that must stay on its side: its location, or its segment, or nothing."""
     return source.locations[clip] or source.segments[clip] or source.ids[clip]
 
 
-def held_off(source: FeatureSource, clips: Clips, fraction: float, seed: int) -> set[str]:
+def held_off(source: ClipTable, clips: Clips, fraction: float, seed: int) -> set[str]:
     """Choose whole groups that make about ``fraction`` of each class.
 
     Per class, in alphabetical order, groups are taken in random order while each brings the class nearer to its
@@ -91,7 +89,7 @@ def held_off(source: FeatureSource, clips: Clips, fraction: float, seed: int) ->
 
     Parameters
     ----------
-    source : FeatureSource
+    source : ClipTable
         Where labels, locations and segments are.
     clips : array of int
         The training side.
@@ -136,7 +134,7 @@ def _leaves_clips(by_class: dict[str, Counter[str]], held: set[str]) -> bool:
     return all(sizes.keys() - held for sizes in by_class.values())
 
 
-def _problems(source: FeatureSource, train: Clips, test: Clips) -> Iterator[Difference]:
+def _problems(source: ClipTable, train: Clips, test: Clips) -> Iterator[Difference]:
     for name, clips in (("training side", train), ("test side", test)):
         if not len(clips):
             yield Difference(field=name, expected="usable clips", found="none")
@@ -151,14 +149,11 @@ def _problems(source: FeatureSource, train: Clips, test: Clips) -> Iterator[Diff
         yield Difference(field="classes", expected="training clips of every tested class", found=found)
 
 
-def _small(train: Clips, recipe: TrainingRecipe) -> list[Difference]:
-    if len(train) >= recipe.batch_size:
+def _small(examples: int, recipe: TrainingRecipe) -> list[Difference]:
+    if examples >= recipe.batch_size:
         return []
-    return [
-        Difference(
-            field="batch_size", expected=f"at most {len(train)} (clips to train on)", found=str(recipe.batch_size)
-        )
-    ]
+    most = f"at most {examples} (clips to train on, or their patches)"
+    return [Difference(field="batch_size", expected=most, found=str(recipe.batch_size))]
 
 
 def _listed(names: Sequence[str], what: str) -> str:

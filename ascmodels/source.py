@@ -12,6 +12,8 @@ from ascschemas.layout import Layout
 from ascschemas.store import Seal, StoreHeader
 
 Values = npt.NDArray[np.float32]
+Clips = npt.NDArray[np.int64]
+"""Positions of clips in a store."""
 
 
 class Located(Protocol):
@@ -22,24 +24,12 @@ class Located(Protocol):
         """The same from any folder of this machine."""
 
 
-class FeatureSource(Protocol):
-    """Features of labelled clips; ``ascfeat.store.Store`` is one."""
+class ClipTable(Protocol):
+    """What is known of each clip of a store, or of several stores that are joined."""
 
     @property
     def place(self) -> Located:
         """Where it lies."""
-
-    @property
-    def header(self) -> StoreHeader:
-        """What it was made from."""
-
-    @property
-    def seal(self) -> Seal | None:
-        """Its digest; None while it is unfinished."""
-
-    @property
-    def layout(self) -> Layout:
-        """Axes of one clip."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -71,6 +61,22 @@ class FeatureSource(Protocol):
 
     def sides(self, split: str) -> npt.NDArray[np.str_]:
         """``train``, ``test`` or ``unused`` for each clip."""
+
+
+class FeatureSource(ClipTable, Protocol):
+    """Features of labelled clips; ``ascfeat.store.Store`` is one."""
+
+    @property
+    def header(self) -> StoreHeader:
+        """What it was made from."""
+
+    @property
+    def seal(self) -> Seal | None:
+        """Its digest; None while it is unfinished."""
+
+    @property
+    def layout(self) -> Layout:
+        """Axes of one clip."""
 
     def read(self, clips: Sequence[int] | npt.NDArray[np.int64], out: Values | None = None) -> Values:
         """Features of some clips, ``(n, *layout.shape)``, in the order asked for."""

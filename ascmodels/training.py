@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 import torch
 
 from ascmodels import recipes
+from ascmodels.augment import require_maskable
 from ascmodels.checkpoint import RunFolder, open_together
 from ascmodels.data import Feed, Place, Placement, feed, placed
 from ascmodels.devices import choose, session
 from ascmodels.evaluate import trainable
+from ascmodels.joining import Joined, joined
 from ascmodels.normalise import Bands, band_statistics, identity
 from ascmodels.report import draw_curves
-from ascmodels.sides import Clips, Sides, divide
-from ascmodels.source import FeatureSource
+from ascmodels.sides import Sides, divide
+from ascmodels.source import Clips, FeatureSource
 from ascmodels.team import Team, local_device, open_team
 from ascmodels.tensorboard import TensorBoard, is_installed
 from ascmodels.trainers.base import Task
@@ -25,30 +28,31 @@ from ascmodels.trainers.failure import is_out_of_memory
 from ascmodels.watching import Several, Watcher
 from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
-from ascschemas.run import Finished, RunData
+from ascschemas.run import Finished, RunData, RunStore
 from ascschemas.training import TrainingRecipe
 
 
 def train(
     recipe: TrainingRecipe,
-    source: FeatureSource,
+    source: FeatureSource | Joined,
     out: Path,
     *,
     split: str | None = None,
     device: str = "auto",
     placement: Placement = "auto",
     resume: bool = False,
-    features: FeatureRecipe | None = None,
+    features: Sequence[FeatureRecipe | None] = (),
     watch: Watcher | None = None,
 ) -> Finished:
-    """Train a model from a sealed store into a run folder.
+    """Train a model from a sealed store, or from several, into a run folder.
 
     Parameters
     ----------
     recipe : TrainingRecipe
         From ``ascmodels.papers.load``.
-    source : FeatureSource
-        A sealed store, from ``ascfeat.store.open_store``.
+    source : FeatureSource or Joined
+        A sealed store, from ``ascfeat.store.open_store``; or several, from ``ascmodels.joining.join``, in the order in
+        which the recipe names their features.
     out : Path
         The run folder. A finished one made from the same things is left as it is.
     split : str, optional
@@ -59,8 +63,9 @@ def train(
         ``device``, ``ram``, ``stream``, or ``auto`` for the first of them that the clips fit into.
     resume : bool
         Go on with an unfinished run.
-    features : FeatureRecipe, optional
-        The feature recipe that training expects; a store of another is refused with the differing fields.
+    features : sequence of FeatureRecipe
+        The feature recipes that training expects; a store of another is refused with the differing fields. None where
+        one is not known.
     watch : Watcher, optional
         Who is told how it goes.
 
@@ -76,11 +81,13 @@ def train(
     """
     recipe, device_here = recipes.resolve(recipe), local_device(choose(device))
     trainer = recipes.trainer(recipe)
-    require(recipe, source, features)
+    source = joined(source)
+    require_all(recipe, source, features)
     split = split or default_split(source)
-    sides = divide(source, split, recipe)
+    sides = divide(source, split, recipe, examples=source.examples)
     data = describe(source, split, sides, recipe)
     trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
+    require_maskable(recipe.augmentation, [i.seen for i in source.inputs])
     with open_team(device_here) as team:
         watch = (watch or Watcher()) if team.leads else Watcher()
         clips = np.concatenate([sides.train, sides.watched(recipe)])
@@ -95,7 +102,7 @@ def train(
             curves = _curves(folder, team)
             task = Task(
                 recipe=recipe,
-                layout=source.layout,
+                inputs=source.inputs,
                 data=data,
                 sides=sides,
                 feed=_fed(source, clips, data, place, device_here, recipe),
@@ -111,8 +118,44 @@ def train(
                 return _drawn(folder, trainer.fit(task), team)
 
 
-def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureRecipe | None = None) -> None:
+def require_all(recipe: TrainingRecipe, source: Joined, features: Sequence[FeatureRecipe | None] = ()) -> None:
+    """Refuse other stores than the recipe names, one by one.
+
+    Raises
+    ------
+    StoreError
+        As :func:`require`.
+    StoreMismatch
+        As :func:`require`, or when there are more or fewer stores than features.
+    """
+    if len(source.members) != len(recipe.features):
+        raise StoreMismatch(
+            f"{recipe.name} is trained from other stores than these.",
+            differences=[
+                Difference(
+                    field="features",
+                    expected=", ".join(recipe.features),
+                    found=", ".join(m.source.header.recipe.name for m in source.members),
+                )
+            ],
+            todo="Give one store for each feature recipe, in that order.",
+        )
+    known = features or [None] * len(recipe.features)
+    for name, member, expected in zip(recipe.features, source.members, known, strict=True):
+        require(recipe.name, name, member.source, expected)
+
+
+def require(training: str, name: str, source: FeatureSource, features: FeatureRecipe | None = None) -> None:
     """Refuse a store that is unfinished, or was made by another feature recipe than training expects.
+
+    Parameters
+    ----------
+    training, name : str
+        Names of the training recipe and of the feature recipe.
+    source : FeatureSource
+        The store.
+    features : FeatureRecipe, optional
+        The feature recipe, where it is known.
 
     Raises
     ------
@@ -127,15 +170,15 @@ def require(recipe: TrainingRecipe, source: FeatureSource, features: FeatureReci
             f"{source.place} is not finished: it has no seal.",
             todo=f"Finish it with `ascfeat extract --recipe {found.name} <dataset>`.",
         )
-    if found.name != recipe.features and not (features and _alike(found, features)):
-        apart: tuple[Difference, ...] = (Difference(field="recipe", expected=recipe.features, found=found.name),)
+    if found.name != name and not (features and _alike(found, features)):
+        apart: tuple[Difference, ...] = (Difference(field="recipe", expected=name, found=found.name),)
     else:
         apart = differences(_values(features), _said(found, features)) if features else ()
     if apart:
         raise StoreMismatch(
-            f"{source.place} does not hold the features that {recipe.name} is trained from.",
+            f"{source.place} does not hold the features that {training} is trained from.",
             differences=apart,
-            todo=f"Make them with `ascfeat extract --recipe {recipe.features} <dataset>` in another --features folder.",
+            todo=f"Make them with `ascfeat extract --recipe {name} <dataset>` in another --features folder.",
         )
 
 
@@ -144,7 +187,7 @@ def _alike(found: FeatureRecipe, expected: FeatureRecipe) -> bool:
     return (found.fingerprint, found.patches) == (expected.fingerprint, expected.patches)
 
 
-def default_split(source: FeatureSource) -> str:
+def default_split(source: Joined) -> str:
     """The split that is meant where none is named: ``fold1``, or the store's only one.
 
     Raises
@@ -152,7 +195,7 @@ def default_split(source: FeatureSource) -> str:
     RunError
         When it has none, or several and no ``fold1``.
     """
-    names = source.header.splits
+    names = source.splits
     if "fold1" in names or len(names) == 1:
         return "fold1" if "fold1" in names else names[0]
     raise RunError(
@@ -173,14 +216,11 @@ def _said(found: FeatureRecipe, expected: FeatureRecipe) -> dict[str, Any]:
     return values
 
 
-def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRecipe) -> RunData:
+def describe(source: Joined, split: str, sides: Sides, recipe: TrainingRecipe) -> RunData:
     """What the run folder says of its data."""
-    assert source.seal is not None
     named = {s: len(getattr(sides, s)) for s in ("train", "validation", "test", "excluded")}
     return RunData(
-        store=source.place.absolute,
-        header=source.header,
-        digest=source.seal.digest,
+        stores=tuple(_described(m.source) for m in source.members),
         split=split,
         classes=tuple(sorted({source.labels[c] for c in sides.train})),
         clips=named,
@@ -189,9 +229,17 @@ def describe(source: FeatureSource, split: str, sides: Sides, recipe: TrainingRe
     )
 
 
-def statistics(recipe: TrainingRecipe, source: FeatureSource, sides: Sides) -> tuple[Bands, Bands]:
-    """Mean and deviation per band that the recipe normalises with."""
-    return band_statistics(source, sides.train) if recipe.normalise else identity(source.layout)
+def statistics(recipe: TrainingRecipe, source: Joined, sides: Sides) -> tuple[tuple[Bands, Bands], ...]:
+    """Mean and deviation per band that the recipe normalises with, of each store."""
+    return tuple(
+        band_statistics(member, sides.train) if recipe.normalise else identity(member.input)
+        for member in source.members
+    )
+
+
+def _described(source: FeatureSource) -> RunStore:
+    assert source.seal is not None
+    return RunStore(path=source.place.absolute, header=source.header, digest=source.seal.digest)
 
 
 def _curves(folder: RunFolder, team: Team) -> list[TensorBoard]:
@@ -200,7 +248,7 @@ def _curves(folder: RunFolder, team: Team) -> list[TensorBoard]:
 
 
 def _fed(
-    source: FeatureSource, clips: Clips, data: RunData, place: Place, device: torch.device, recipe: TrainingRecipe
+    source: Joined, clips: Clips, data: RunData, place: Place, device: torch.device, recipe: TrainingRecipe
 ) -> Feed:
     """The feed; features that do not fit where they were wanted are told so."""
     try:
@@ -227,7 +275,7 @@ def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: Tr
     where = {"device": "the GPU's memory", "ram": "memory", "stream": "the store, a window ahead"}[place]
     side = "test" if recipe.selection.side == "test" else "validation"
     watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
-    clips = f"{counts} clips of {data.header.dataset} ({data.split})"
+    clips = f"{counts} clips of {data.dataset} ({data.split})"
     on = device if processes == 1 else f"{processes} processes, {device}"
     first = f"{clips}; features from {where}; on {on}."
     return f"{first}\nWatched after each epoch, * where it is the best so far: {watched}."

@@ -8,6 +8,7 @@ from torch import nn
 
 from ascschemas.base import Frozen
 from ascschemas.layout import Layout
+from ascschemas.problems import Difference, RecipeError
 
 
 class Family(Frozen, ABC):
@@ -18,20 +19,22 @@ class Family(Frozen, ABC):
     """
 
     @abstractmethod
-    def build(self, inputs: Layout, n_classes: int) -> nn.Module:
+    def build(self, inputs: tuple[Layout, ...], n_classes: int) -> nn.Module:
         """A network with fresh weights, drawn from torch's current generator.
 
         Parameters
         ----------
-        inputs : Layout
-            Axes of one clip's features.
+        inputs : tuple of Layout
+            Axes of what it sees of each store: a clip's features, or a patch of them. Nearly always one;
+            :meth:`only` refuses several.
         n_classes : int
             Number of classes K.
 
         Returns
         -------
         nn.Module
-            Maps normalised features ``(B, *inputs.shape)`` to logits ``(B, K)``; no softmax.
+            Maps normalised features, one tensor ``(B, *layout.shape)`` for each of ``inputs``, to logits ``(B, K)``;
+            no softmax.
 
         Raises
         ------
@@ -40,5 +43,21 @@ class Family(Frozen, ABC):
         """
 
     @abstractmethod
-    def smallest(self) -> Layout:
-        """A small legal input, for contract tests and examples."""
+    def smallest(self) -> tuple[Layout, ...]:
+        """Small legal inputs, for contract tests and examples."""
+
+    def only(self, inputs: tuple[Layout, ...]) -> Layout:
+        """The one input of a family that sees one store.
+
+        Raises
+        ------
+        RecipeError
+            When there are several.
+        """
+        if len(inputs) == 1:
+            return inputs[0]
+        raise RecipeError(
+            f"{type(self).__name__} cannot see several stores at once.",
+            differences=[Difference(field="features", expected="one recipe", found=f"{len(inputs)} recipes")],
+            todo="Name one recipe of features, or choose a family that takes several.",
+        )

@@ -45,18 +45,19 @@ class FiveConv(Family):
             )
         return self
 
-    def build(self, inputs: Layout, n_classes: int) -> nn.Module:
+    def build(self, inputs: tuple[Layout, ...], n_classes: int) -> nn.Module:
         """A network with Glorot-uniform weights and zero biases."""
-        _require_shape(inputs, self.smallest_extent())
-        channels = pairwise((inputs.shape[0], *self.widths))
+        maps = self.only(inputs)
+        _require_shape(maps, self.smallest_extent())
+        channels = pairwise((maps.shape[0], *self.widths))
         blocks = [self._block(i, o, s) for (i, o), s in zip(channels, self.strides, strict=True)]
         return FiveConvNetwork(blocks, self.widths[-1], n_classes)
 
-    def smallest(self) -> Layout:
+    def smallest(self) -> tuple[Layout, ...]:
         """One channel of the smallest map, plus a few frames."""
         n = self.smallest_extent()
         axes = (Axis(name="channel", size=1), Axis(name="frequency", size=n), Axis(name="time", size=n + 4))
-        return Layout(axes=axes, quantity="any")
+        return (Layout(axes=axes, quantity="any"),)
 
     def smallest_extent(self) -> int:
         """Bands and frames below which the last map is empty: ``n <- (n - 1) stride + kernel``, backwards from 1."""
@@ -100,10 +101,12 @@ def _keras_init(layer: nn.Conv2d | nn.Linear) -> None:
 
 def _require_shape(inputs: Layout, extent: int) -> None:
     names = tuple(a.name for a in inputs.axes)
-    if names != ("channel", "frequency", "time"):
+    if names not in (("channel", "frequency", "time"), ("channel", "coefficient", "time")):
         raise RecipeError(
             "five_conv cannot take these features.",
-            differences=[Difference(field="axes", expected="channel, frequency, time", found=", ".join(names))],
+            differences=[
+                Difference(field="axes", expected="channel, frequency or coefficient, time", found=", ".join(names))
+            ],
             todo="Choose a feature recipe with these axes, such as logmel256, or another family.",
         )
     small = [a for a in inputs.axes[1:] if a.size < extent]

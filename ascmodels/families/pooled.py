@@ -8,7 +8,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from ascmodels.families.base import Family
-from ascmodels.pooling import Moment, Pooling
+from ascmodels.pooling import Moment, Pooling, Poolings
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import Difference, RecipeError
 from ascschemas.units import Fraction
@@ -35,30 +35,31 @@ class Pooled(Family):
             raise ValueError("name each of moments and quantiles once")
         return self
 
-    def pooling(self, inputs: Layout) -> Pooling:
-        """What makes a vector of one clip's features.
+    def pooling(self, inputs: tuple[Layout, ...]) -> Poolings:
+        """What makes a vector of a clip's features, those of one store after those of the other.
 
         Raises
         ------
         RecipeError
             When there are no frames to take differences of.
         """
-        if self.deltas and inputs.timed and inputs.shape[-1] < 2:
+        still = [layout.shape[-1] for layout in inputs if layout.timed and layout.shape[-1] < 2]
+        if self.deltas and still:
             raise RecipeError(
                 "One frame has no difference from frame to frame.",
-                differences=[Difference(field="time", expected="at least 2", found=str(inputs.shape[-1]))],
+                differences=[Difference(field="time", expected="at least 2", found=str(still[0]))],
                 todo="Leave family.deltas false, or take features of more frames.",
             )
-        return Pooling(layout=inputs, **self.model_dump())
+        return Poolings(tuple(Pooling(layout=layout, **self.model_dump()) for layout in inputs))
 
-    def build(self, inputs: Layout, n_classes: int) -> nn.Module:
+    def build(self, inputs: tuple[Layout, ...], n_classes: int) -> nn.Module:
         """The vectors and a linear layer with torch's first weights."""
         return PooledNetwork(self.pooling(inputs), n_classes)
 
-    def smallest(self) -> Layout:
+    def smallest(self) -> tuple[Layout, ...]:
         """As many bands as a few clips take to tell apart, four frames."""
         axes = tuple(Axis(name=n, size=s) for n, s in (("channel", 1), ("frequency", 64), ("time", 4)))
-        return Layout(axes=axes, quantity="any")
+        return (Layout(axes=axes, quantity="any"),)
 
 
 class PooledNetwork(nn.Module):
@@ -66,18 +67,18 @@ class PooledNetwork(nn.Module):
 
     Parameters
     ----------
-    pooling : Pooling
-        Maps features ``(B, *inputs.shape)`` to vectors ``(B, D)``.
+    pooling : Poolings
+        Maps features of each store, ``(B, *layout.shape)``, to vectors ``(B, D)``.
     n_classes : int
         Number of classes K.
     """
 
-    def __init__(self, pooling: Pooling, n_classes: int) -> None:
+    def __init__(self, pooling: Poolings, n_classes: int) -> None:
         super().__init__()
         self.pooling = pooling
         self.dense = nn.Linear(pooling.size, n_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of normalised features."""
-        logits: Tensor = self.dense(self.pooling(x))
+    def forward(self, *features: Tensor) -> Tensor:
+        """Logits ``(B, K)`` of normalised features of each store."""
+        logits: Tensor = self.dense(self.pooling(features))
         return logits

@@ -11,7 +11,7 @@ from ascfeat.store import Store, Writer, clip_table, create, open_store, row, ta
 from ascmodels import recipes
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
 from ascschemas.layout import Axis, Layout
-from ascschemas.recipe import FeatureRecipe
+from ascschemas.recipe import FeatureRecipe, Patches
 from ascschemas.store import ClipRecord, StoreHeader
 from ascschemas.training import TrainingRecipe
 
@@ -62,6 +62,7 @@ def make_store(
     excluded: tuple[int, ...] = (),
     clips_per_unit: int | None = None,
     seal: bool = True,
+    patches: Patches | None = None,
 ) -> Store:
     """Write a store whose classes differ in one band each, over noise, so that little training tells them apart.
 
@@ -81,11 +82,13 @@ def make_store(
         Clips in a shard; all where absent.
     seal : bool
         Whether to finish it.
+    patches : Patches, optional
+        How its recipe cuts clips.
     """
     clips = scene_clips() if clips is None else clips
     splits = (scene_split(clips),) if splits is None else splits
     manifest = Manifest(dataset=path.parent.name, kind="made_up", clips=clips, splits=splits)
-    header = _header(path.stem, manifest, shape or layout(), clips_per_unit or len(clips))
+    header = _header(path.stem, manifest, shape or layout(), clips_per_unit or len(clips), patches)
     create(path, header, manifest)
     writer = Writer(path)
     values = features(manifest, header.layout)
@@ -126,8 +129,10 @@ def _clips(locations: int, devices: tuple[str, ...]) -> Iterator[Clip]:
                     )
 
 
-def _header(recipe: str, manifest: Manifest, shape: Layout, clips_per_unit: int) -> StoreHeader:
-    made = FeatureRecipe.model_validate({"name": recipe, "representation": {"kind": "made_up"}})
+def _header(
+    recipe: str, manifest: Manifest, shape: Layout, clips_per_unit: int, patches: Patches | None
+) -> StoreHeader:
+    made = FeatureRecipe.model_validate({"name": recipe, "representation": {"kind": "made_up"}, "patches": patches})
     return StoreHeader(
         table=table_digest(clip_table(manifest)),
         dataset=manifest.dataset,

@@ -79,7 +79,7 @@ class TrainerContract:
         """Class probabilities of every clip of the store, from the selected epoch."""
         store = self.store(tmp_path)
         scorer = recipes.trainer(folder.recipe).scorer(folder, folder.progress().selected, torch.device("cpu"))
-        return scorer(torch.from_numpy(store.read(range(len(store.ids))))).numpy()
+        return scorer([torch.from_numpy(store.read(range(len(store.ids))))]).numpy()
 
     def test_a_finished_run_says_so_and_keeps_its_selected_epoch(self, tmp_path: Path) -> None:
         folder = self.run(tmp_path, "one")

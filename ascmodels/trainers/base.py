@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,18 +14,19 @@ from torch import Tensor
 
 from ascmodels.checkpoint import RunFolder
 from ascmodels.data import Feed
+from ascmodels.inputs import Input, examples
 from ascmodels.normalise import Bands
 from ascmodels.sides import Sides
 from ascmodels.team import ALONE, Team
 from ascmodels.watching import Watcher
 from ascschemas.base import Frozen
-from ascschemas.layout import Layout
 from ascschemas.problems import RunError
 from ascschemas.run import Finished, Progress, RunData
 from ascschemas.training import TrainingRecipe
 
-Scorer = Callable[[Tensor], Tensor]
-"""Features as stored ``(B, C, F, T)`` -> class probabilities ``(B, K)`` on the CPU, float32, rows that sum to 1."""
+Scorer = Callable[[Sequence[Tensor]], Tensor]
+"""Whole clips as each store holds them, ``(B, *layout.shape)`` -> class probabilities ``(B, K)`` on the CPU, float32,
+rows that sum to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +35,16 @@ class Task:
 
     recipe: TrainingRecipe
     """What to do, every default written out."""
-    layout: Layout
-    """Axes of one clip's features."""
+    inputs: tuple[Input, ...]
+    """What is seen of a clip of each store."""
     data: RunData
-    """Which store, split and classes."""
+    """Which stores, split and classes."""
     sides: Sides
     """The clips."""
     feed: Feed
     """Where batches come from."""
-    statistics: tuple[Bands, Bands]
-    """Mean and deviation per band over the training side."""
+    statistics: tuple[tuple[Bands, Bands], ...]
+    """Of each store, mean and deviation per band over the training side."""
     device: torch.device
     """Where to compute."""
     folder: RunFolder
@@ -51,6 +53,16 @@ class Task:
     """The processes that train together; the one that leads writes."""
     watch: Watcher = field(default_factory=Watcher)
     """Who is told."""
+
+    @property
+    def examples(self) -> int:
+        """Examples that a clip gives: its patches, or one."""
+        return examples(self.inputs)
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(len(self.sides.train) * self.examples / self.recipe.batch_size)
 
 
 class Trainer(Frozen, ABC):

@@ -14,12 +14,15 @@ def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: B
     """A loss that is NaN or infinite: the features' fault if they are not finite themselves, else the step's."""
     bad = _damaged(batch) if batch else []
     rows = [Difference(field="loss", expected="a finite number", found=str(loss))]
-    rows += [Difference(field=f"clip {c}", expected="finite features", found="NaN or infinity") for c in bad[:3]]
-    todo = "Lower the learning rate, such as --set optimiser.lr=0.1, and train into a new folder."
+    rows += [
+        Difference(field=task.feed.source.ids[c], expected="finite features", found="NaN or infinity") for c in bad[:3]
+    ]
+    lower = f"--set optimiser.lr={task.recipe.optimiser.lr / 10:g}"
+    todo = f"Lower the learning rate, such as {lower}, and train into a new folder."
     return RunError(
         f"Training in {task.folder.path} has diverged in {where}. {kept(progress)}",
         differences=rows,
-        todo=f"{task.data.store} is damaged: remove it and extract again." if bad else todo,
+        todo=f"{stores(task)} is damaged: see `ascfeat verify`, then `ascfeat repair`." if bad else todo,
     )
 
 
@@ -42,15 +45,20 @@ def store_gone(task: Task, progress: Progress, error: StoreError | OSError) -> R
     """Features that do not read while training: the store was removed, written anew or damaged, or a mount is gone."""
     return RunError(
         f"Training in {task.folder.path} cannot go on: its features do not read. {kept(progress)}",
-        differences=[Difference(field=task.data.store, expected="features", found=str(error).splitlines()[0])],
-        todo=f"See to `ascfeat verify {task.data.store}`, then run the same command again with --resume.",
+        differences=[Difference(field=stores(task), expected="features", found=str(error).splitlines()[0])],
+        todo=f"See to `ascfeat verify {task.data.stores[0].path}`, then run the same command again with --resume.",
     )
 
 
 def _damaged(batch: Batch) -> list[int]:
     """Clips of a batch whose own features are not finite."""
-    finite = batch.features.flatten(1).isfinite().all(dim=1)
-    return [int(c) for c in batch.clips[~finite.cpu().numpy()]]
+    finite = torch.stack([x.flatten(1).isfinite().all(dim=1) for x in batch.features]).all(dim=0)
+    return sorted({int(c) for c in batch.clips[~finite.cpu().numpy()]})
+
+
+def stores(task: Task) -> str:
+    """Where the features lie."""
+    return " or ".join(s.path for s in task.data.stores)
 
 
 def kept(progress: Progress) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ascmodels.augment import Features
 from ascmodels.data import Batch
 from ascmodels.normalise import Model
 from ascmodels.trainers.base import Task
@@ -23,7 +24,7 @@ from ascschemas.run import Progress
 class Part:
     """Some clips of a training batch, as the network sees them."""
 
-    x: Tensor
+    x: Features
     """Network input of this process's clips, ``(b, ...)``; none where there are fewer clips than processes."""
     y: Tensor
     """Labels, ``(b, K)``."""
@@ -60,7 +61,7 @@ class Parts:
         return self._open
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.task.sides.train), self.task.recipe.batch_size)
+        whole, rest = divmod(len(self.task.sides.train) * self.task.examples, self.task.recipe.batch_size)
         return whole * self.most + (self._of(rest) if rest else 0)
 
     def close(self) -> None:
@@ -79,11 +80,11 @@ class Parts:
         except (StoreError, OSError) as error:
             raise store_gone(task, progress, error) from error
 
-    def _cut(self, x: Tensor, y: Tensor, batch: Batch, number: int) -> Iterator[Part]:
-        share, count = self.task.team.share, self._of(len(x))
-        pairs = zip(*(torch.tensor_split(share(rows), count) for rows in (x, y)), strict=True)
-        for i, (some, wanted) in enumerate(pairs, start=1):
-            yield Part(some, wanted, batch, number, last=i == count)
+    def _cut(self, x: Features, y: Tensor, batch: Batch, number: int) -> Iterator[Part]:
+        share, count = self.task.team.share, self._of(len(y))
+        pieces = zip(*(torch.tensor_split(share(rows), count) for rows in (y, *x)), strict=True)
+        for i, (wanted, *some) in enumerate(pieces, start=1):
+            yield Part(tuple(some), wanted, batch, number, last=i == count)
 
     def _of(self, clips: int) -> int:
         """Parts of a batch: no more than the process with most clips has clips."""

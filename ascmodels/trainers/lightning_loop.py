@@ -31,7 +31,7 @@ from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Task, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory
 from ascmodels.trainers.lightning_feed import Part, Parts, Watched
-from ascmodels.trainers.networks import Sums, labels, model_of, moment, record, right
+from ascmodels.trainers.networks import Sums, model_of, moment, record, right, scored
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import Difference, RunError
 from ascschemas.run import EpochRecord, Progress
@@ -91,7 +91,7 @@ class Module(pl.LightningModule):
     def __init__(self, options: Lightning, task: Task, state: dict[str, Any]) -> None:
         super().__init__()
         made = model_of(
-            task.recipe, task.layout, len(task.data.classes), task.statistics, channels_last=options.channels_last
+            task.recipe, task.inputs, len(task.data.classes), task.statistics, channels_last=options.channels_last
         )
         self.model = made.to(task.device)
         self.optimiser = optimiser(task.recipe.optimiser, self.model.network)
@@ -134,9 +134,9 @@ class Module(pl.LightningModule):
 
     @override
     def training_step(self, part: Part, number: int) -> Tensor:
-        logits = self._forward[0](part.x).float()
-        loss = self._loss(logits, part.y) * len(part.x) if len(part.x) else logits.sum() * 0
-        self._computed.append((len(part.x), loss.detach(), right(logits.detach(), part.y)))
+        logits = self._forward[0](*part.x).float()
+        loss = self._loss(logits, part.y) * len(part.y) if len(part.y) else logits.sum() * 0
+        self._computed.append((len(part.y), loss.detach(), right(logits.detach(), part.y)))
         # Lightning divides by the number of parts, and the team by the number of processes
         return loss * (self.feeding.most * self.task.team.size / len(part.batch.clips))
 
@@ -150,8 +150,7 @@ class Module(pl.LightningModule):
         total = self.task.team.total(sum(clips), sum(float(loss) for loss in losses), sum(correct))
         epoch = self.progress.epoch + 1
         if not math.isfinite(total[1]):
-            batches = math.ceil(len(self.task.sides.train) / self.task.recipe.batch_size)
-            where = f"epoch {epoch}, batch {part.number} of {batches}"
+            where = f"epoch {epoch}, batch {part.number} of {self.task.batches}"
             raise not_finite(self.task, self.progress, where, total[1], part.batch)
         self._sums = self._sums.plus(*total)
         self.task.watch.batch(moment(self.task, self._sums, epoch, part.number, self._seconds))
@@ -162,12 +161,8 @@ class Module(pl.LightningModule):
 
     @override
     def validation_step(self, batch: Batch, number: int) -> None:
-        x, targets = (self.task.team.share(rows) for rows in (batch.features, batch.targets))
-        if len(x):
-            logits = self.model.network(self.model.normaliser(x)).float()
-            wanted = labels(targets, len(self.task.data.classes))
-            loss = float(self._loss(logits, wanted)) * len(x)
-            self._watched_sums = self._watched_sums.plus(len(x), loss, right(logits, wanted))
+        found = scored(self.task, self.model, lambda x: self.model.network(*x).float(), self._loss, batch)
+        self._watched_sums = self._watched_sums.plus(*found)
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -185,7 +180,7 @@ class Module(pl.LightningModule):
         team, sums = self.task.team, self._watched_sums
         watched = Sums().plus(*team.total(sums.clips, sums.loss, sums.correct))
         epoch, times = self.progress.epoch + 1, {"start": self._start, "seconds": self._seconds}
-        return record(epoch, self._sums, watched, lr=self._lr, **times)
+        return record(self.task, epoch, self._sums, watched, lr=self._lr, **times)
 
 
 class Publishing(Checkpoint):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,26 +11,27 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ascmodels import recipes
-from ascmodels.augment import augment
+from ascmodels.augment import Features, augment
 from ascmodels.checkpoint import RunFolder
 from ascmodels.data import Batch
 from ascmodels.devices import repeatable
+from ascmodels.inputs import Input
 from ascmodels.normalise import Bands, Model, Normaliser, identity
-from ascmodels.objectives import probabilities
+from ascmodels.objectives import Loss, probabilities
 from ascmodels.order import Order, shuffled
 from ascmodels.randomness import generator, torch_seeded
 from ascmodels.sampling import sampled
 from ascmodels.trainers.base import Scorer, Task
+from ascmodels.voting import logits_of_clips, voted
 from ascmodels.watching import Moment
 from ascmodels.weights import load_weights
-from ascschemas.layout import Layout
 from ascschemas.run import EpochRecord
 from ascschemas.training import TrainingRecipe
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over the clips of an epoch so far."""
+    """Sums over the clips, or patches, of an epoch so far."""
 
     clips: int = 0
     loss: float = 0.0
@@ -48,29 +49,32 @@ class Sums:
 
 def model_of(
     recipe: TrainingRecipe,
-    layout: Layout,
+    inputs: Sequence[Input],
     n_classes: int,
-    statistics: tuple[Bands, Bands] | None = None,
+    statistics: Sequence[tuple[Bands, Bands]] = (),
     *,
     channels_last: bool,
 ) -> Model:
     """A model with the run's own first weights; ``statistics`` come from its checkpoint where they are left out."""
     with torch_seeded(recipe.seed, "weights", device=torch.device("cpu")):
-        network = recipes.family(recipe).build(layout, n_classes)
-    model = Model(Normaliser(*(statistics or identity(layout)), timed=layout.timed), network)
+        network = recipes.family(recipe).build(tuple(i.seen for i in inputs), n_classes)
+    found = statistics or [identity(i) for i in inputs]
+    model = Model([Normaliser(i, *bands) for i, bands in zip(inputs, found, strict=True)], network)
     return _channels_last(model) if channels_last else model
 
 
 def scorer_of(folder: RunFolder, epoch: int, device: torch.device, *, channels_last: bool) -> Scorer:
     """The network of an epoch behind a heated-up softmax, at the temperature it was trained with."""
-    layout, n_classes = folder.data.header.layout, len(folder.data.classes)
-    model = model_of(folder.recipe, layout, n_classes, channels_last=channels_last).eval()
+    inputs, recipe = [Input.of(store.header) for store in folder.data.stores], folder.recipe
+    model = model_of(recipe, inputs, len(folder.data.classes), channels_last=channels_last).eval()
     load_weights(folder.checkpoint(epoch), model)
     model.to(device)
 
-    def score(features: Tensor) -> Tensor:
+    def score(features: Sequence[Tensor]) -> Tensor:
         with torch.inference_mode(), repeatable():
-            return probabilities(model(features.to(device)), folder.recipe.objective.temperature).cpu()
+            there = [x.to(device) for x in features]
+            logits = logits_of_clips(lambda x: model(*x), inputs, there)
+            return voted(probabilities(logits, recipe.objective.temperature), recipe.vote).cpu()
 
     return score
 
@@ -82,11 +86,11 @@ def order_of(task: Task, epoch: int) -> Order:
     return shuffled(source, sampled(source, task.sides.train, recipe.sampler, draw), recipe.window_mib, draw)
 
 
-def prepared(task: Task, model: Model, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+def prepared(task: Task, model: Model, batch: Batch, epoch: int, number: int) -> tuple[Features, Tensor]:
     """Network input and labels of a training batch: normalised, then augmented by draws of its own."""
     draw = generator(task.recipe.seed, "augmentation", epoch, number)
     with torch.no_grad():
-        x = model.normaliser(batch.features)
+        x = model.normalised(batch.features)
         return augment(x, labels(batch.targets, len(task.data.classes)), task.recipe.augmentation, draw)
 
 
@@ -95,12 +99,42 @@ def labels(targets: Tensor, n_classes: int) -> Tensor:
     return one_hot(targets, n_classes).float()
 
 
+def scored(
+    task: Task, model: Model, network: Callable[[Features], Tensor], loss: Loss, batch: Batch
+) -> tuple[int, float, int]:
+    """Of this process's share of some whole clips: how many, the sum of their losses, how many are right by vote.
+
+    Parameters
+    ----------
+    task : Task
+        What is trained.
+    model : Model
+        Whose normalisation features go through.
+    network : callable
+        Normalised features of examples to logits ``(B, K)``, float32.
+    loss : callable
+        Mean loss of some logits and labels; of a clip, that of its patches.
+    batch : Batch
+        Whole clips.
+    """
+    features, targets = [task.team.share(x) for x in batch.features], task.team.share(batch.targets)
+    if not len(targets):
+        return 0, 0.0, 0
+    wanted = labels(targets, len(task.data.classes))
+    logits = logits_of_clips(lambda x: network(model.normalised(x)), task.inputs, features)
+    mean = float(loss(logits.flatten(0, 1), wanted.repeat_interleave(logits.shape[1], dim=0)))
+    said = voted(probabilities(logits, task.recipe.objective.temperature), task.recipe.vote)
+    return len(targets), mean * len(targets), right(said, wanted)
+
+
 def right(logits: Tensor, wanted: Tensor) -> int:
     """Clips whose largest output is their largest label."""
     return int((logits.argmax(1) == wanted.argmax(1)).sum())
 
 
-def record(epoch: int, trained: Sums, watched: Sums, *, lr: float, start: float, seconds: float) -> EpochRecord:
+def record(
+    task: Task, epoch: int, trained: Sums, watched: Sums, *, lr: float, start: float, seconds: float
+) -> EpochRecord:
     """What is written down of an epoch that began at ``start`` (``time.perf_counter``) and trained for ``seconds``."""
     loss, accuracy = trained.means
     watched_loss, watched_accuracy = watched.means if watched.clips else (None, None)
@@ -112,14 +146,14 @@ def record(epoch: int, trained: Sums, watched: Sums, *, lr: float, start: float,
         watched_accuracy=watched_accuracy,
         lr=lr,
         seconds=time.perf_counter() - start,
-        clips_per_second=trained.clips / seconds,
+        clips_per_second=trained.clips / task.examples / seconds,
     )
 
 
 def moment(task: Task, sums: Sums, epoch: int, batch: int, seconds: float) -> Moment:
     """Where training is after a batch of an epoch that has taken so many seconds."""
     loss, accuracy = sums.means
-    batches = math.ceil(len(task.sides.train) / task.recipe.batch_size)
+    batches = task.batches
     to_go = batches - batch + (task.recipe.epochs - epoch) * batches
     return Moment(
         epoch=epoch,
@@ -128,7 +162,7 @@ def moment(task: Task, sums: Sums, epoch: int, batch: int, seconds: float) -> Mo
         batches=batches,
         loss=loss,
         accuracy=accuracy,
-        clips_per_second=sums.clips / seconds,
+        clips_per_second=sums.clips / task.examples / seconds,
         seconds_left=seconds / batch * to_go,
     )
 

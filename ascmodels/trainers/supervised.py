@@ -20,7 +20,7 @@ from ascmodels.randomness import torch_seeded
 from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
-from ascmodels.trainers.networks import Sums, labels, model_of, moment, order_of, prepared, record, right, scorer_of
+from ascmodels.trainers.networks import Sums, model_of, moment, order_of, prepared, record, right, scored, scorer_of
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import StoreError
 from ascschemas.run import Finished, Progress
@@ -67,7 +67,7 @@ class Supervised(Trainer):
 
     def _start(self, task: Task) -> tuple[_Parts, Progress]:
         classes = len(task.data.classes)
-        model = model_of(task.recipe, task.layout, classes, task.statistics, channels_last=self.channels_last)
+        model = model_of(task.recipe, task.inputs, classes, task.statistics, channels_last=self.channels_last)
         model.to(task.device, torch.float64 if self.precision == "float64" else torch.float32)
         optim = optimiser(task.recipe.optimiser, model.network)
         rate = schedule(task.recipe.schedule, optim, task.recipe.selection)
@@ -118,7 +118,7 @@ def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progres
     lr = float(parts.descent.optimiser.param_groups[0]["lr"])
     sums = _train(task, parts, progress, epoch)
     trained = time.perf_counter() - start
-    row = record(epoch, sums, _score(task, parts), lr=lr, start=start, seconds=trained)
+    row = record(task, epoch, sums, _score(task, parts), lr=lr, start=start, seconds=trained)
     if row.watched_loss is not None and not math.isfinite(row.watched_loss):
         raise not_finite(task, progress, f"epoch {epoch}, while scoring the watched side", row.watched_loss)
     parts.schedule.after_epoch(monitored(row, task.recipe))
@@ -130,7 +130,6 @@ def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progres
 
 def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Sums:
     recipe, sums, start, order = task.recipe, Sums(), time.perf_counter(), order_of(task, epoch)
-    batches = math.ceil(len(order) / recipe.batch_size)
     parts.model.train()
     with torch_seeded(recipe.seed, "layers", epoch, device=task.device):
         for number, batch in enumerate(task.feed.batches(order, recipe.batch_size), start=1):
@@ -138,7 +137,7 @@ def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Sums:
             loss, logits = parts.descent.step(x, y)
             clips, loss, correct = task.team.total(len(logits), loss, right(logits, task.team.share(y)))
             if not math.isfinite(loss):
-                raise not_finite(task, progress, f"epoch {epoch}, batch {number} of {batches}", loss, batch)
+                raise not_finite(task, progress, f"epoch {epoch}, batch {number} of {task.batches}", loss, batch)
             sums = sums.plus(clips, loss, correct)
             task.watch.batch(moment(task, sums, epoch, number, time.perf_counter() - start))
     return sums
@@ -150,9 +149,5 @@ def _score(task: Task, parts: _Parts) -> Sums:
     parts.model.eval()
     with torch.inference_mode():
         for batch in task.feed.in_order(clips, task.recipe.batch_size):
-            x, targets = task.team.share(batch.features), task.team.share(batch.targets)
-            if len(x):
-                logits = parts.descent.evaluate(parts.model.normaliser(x))
-                wanted = labels(targets, len(task.data.classes))
-                sums = sums.plus(len(x), float(parts.descent.loss(logits, wanted)) * len(x), right(logits, wanted))
+            sums = sums.plus(*scored(task, parts.model, parts.descent.evaluate, parts.descent.loss, batch))
     return Sums().plus(*task.team.total(sums.clips, sums.loss, sums.correct))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +15,15 @@ from torch import Tensor
 from ascmodels import recipes, room
 from ascmodels.checkpoint import RunFolder
 from ascmodels.families.pooled import Pooled
+from ascmodels.joining import Member
 from ascmodels.margins import Machine, PooledMachine, Vectors, decided, inverse_temperature, log_softmax
 from ascmodels.order import MIB
-from ascmodels.pooling import Pooling
+from ascmodels.pooling import Poolings
 from ascmodels.selection import after
-from ascmodels.sides import Clips, group_of, held_off
+from ascmodels.sides import group_of, held_off
+from ascmodels.source import Clips
 from ascmodels.trainers.base import Scorer, Task, Trainer
+from ascmodels.trainers.failure import stores
 from ascmodels.weights import read_weights, save_weights
 from ascschemas.layout import Layout
 from ascschemas.problems import Difference, RecipeError, RunError
@@ -72,11 +76,12 @@ class Svm(Trainer):
     def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
         """Pooling and machine in float64; scikit-learn is not needed."""
         machine = Machine(read_weights(folder.checkpoint(epoch)))
-        whole = PooledMachine(_pooling(folder.recipe, folder.data.header.layout), machine).to(device)
+        layouts = tuple(store.header.layout for store in folder.data.stores)
+        whole = PooledMachine(_pooling(folder.recipe, layouts), machine).to(device)
 
-        def score(features: Tensor) -> Tensor:
+        def score(features: Sequence[Tensor]) -> Tensor:
             with torch.inference_mode():
-                found: Tensor = whole(features.to(device))
+                found: Tensor = whole(*(x.to(device) for x in features))
                 return found.cpu()
 
         return score
@@ -86,7 +91,7 @@ class Svm(Trainer):
         return f"{self.kernel}, c {self.c:g}" + (f", gamma {self.gamma}" if self.kernel == "rbf" else "")
 
     def _fit(self, task: Task) -> None:
-        start, pooling = time.perf_counter(), _pooling(task.recipe, task.layout)
+        start, pooling = time.perf_counter(), _pooling(task.recipe, tuple(i.layout for i in task.inputs))
         train, watched = task.sides.train, task.sides.watched(task.recipe)
         self._require_memory(task, pooling, len(train) + len(watched))
         vectors = _pooled(task, pooling, np.unique(np.concatenate([train, watched])))
@@ -144,7 +149,7 @@ class Svm(Trainer):
             "gamma": np.array(gamma),
         }
 
-    def _require_memory(self, task: Task, pooling: Pooling, clips: int) -> None:
+    def _require_memory(self, task: Task, pooling: Poolings, clips: int) -> None:
         """Refuse what does not fit, before anything is read.
 
         Raises
@@ -188,7 +193,7 @@ class _Vectors:
         return found
 
 
-def _pooled(task: Task, pooling: Pooling, clips: Clips) -> _Vectors:
+def _pooled(task: Task, pooling: Poolings, clips: Clips) -> _Vectors:
     """Vectors of clips in store order: from the statistics that the store keeps, or batch by batch from the feed.
 
     Raises
@@ -197,13 +202,12 @@ def _pooled(task: Task, pooling: Pooling, clips: Clips) -> _Vectors:
         When features are not finite; the clips are named.
     """
     if pooling.stored:
-        means, variances = task.feed.source.statistics()
-        values = pooling.of_statistics(means[clips], variances[clips])
+        values = pooling.of_statistics([_statistics(m, clips) for m in task.feed.source.members])
     else:
         values = np.empty((len(clips), pooling.size))
         start = 0
         for batch in task.feed.in_order(clips, task.recipe.batch_size):
-            values[start : start + len(batch.clips)] = pooling(batch.features.double()).cpu().numpy()
+            values[start : start + len(batch.clips)] = pooling([x.double() for x in batch.features]).cpu().numpy()
             start += len(batch.clips)
     _require_finite(task, clips[~np.isfinite(values).all(axis=1)])
     return _Vectors(clips, values, task.feed.targets)
@@ -241,7 +245,13 @@ def _score(machine: Machine, vectors: _Vectors, clips: Clips) -> tuple[float, fl
     return float(-likely[np.arange(len(targets)), targets].mean()), float(right.mean())
 
 
-def _pooling(recipe: TrainingRecipe, layout: Layout) -> Pooling:
+def _statistics(member: Member, clips: Clips) -> tuple[Vectors, Vectors]:
+    """Mean and variance over time of some clips of a store."""
+    means, variances = member.source.statistics()
+    return means[member.at[clips]], variances[member.at[clips]]
+
+
+def _pooling(recipe: TrainingRecipe, layouts: tuple[Layout, ...]) -> Poolings:
     """What the family takes over time.
 
     Raises
@@ -251,11 +261,11 @@ def _pooling(recipe: TrainingRecipe, layout: Layout) -> Pooling:
     """
     family = recipes.family(recipe)
     if isinstance(family, Pooled):
-        return family.pooling(layout)
+        return family.pooling(layouts)
     raise RecipeError(
         "The trainer svm fits features that are pooled over time, and no network.",
         differences=[Difference(field="family.kind", expected="pooled", found=recipe.family.kind)],
-        todo=f"Add --set family.kind=pooled, or fit pooled_svm --set features={recipe.features}.",
+        todo=f"Add --set family.kind=pooled, or fit pooled_svm --set features={recipe.features[0]}.",
     )
 
 
@@ -274,7 +284,7 @@ def _require_finite(task: Task, bad: Clips) -> None:
             for c in bad[:3]
         ]
         raise RunError(
-            f"{len(bad)} clips of {task.data.store} have features that are not finite.",
+            f"{len(bad)} clips of {stores(task)} have features that are not finite.",
             differences=names,
             todo="The store is damaged: see what `ascfeat verify` says of it, or extract again.",
         )

@@ -12,8 +12,8 @@ from asccli.fit import DEVICE
 from asccli.output import console, say, table
 
 if TYPE_CHECKING:
-    from ascfeat.store import Store
     from ascmodels.checkpoint import RunFolder
+    from ascmodels.joining import Joined
     from ascschemas.report import Report, Score
 
 
@@ -30,7 +30,7 @@ def evaluate(run: Path, features: Path | None, device: str, as_json: bool) -> No
     from ascmodels.checkpoint import RunFolder
     from ascmodels.evaluate import evaluate as scored
 
-    report = scored(run, _store(RunFolder(run), features), device=device)
+    report = scored(run, _stores(RunFolder(run), features), device=device)
     files = reports.write(report, run)
     if as_json:
         click.echo(report.model_dump_json(indent=1))
@@ -39,12 +39,15 @@ def evaluate(run: Path, features: Path | None, device: str, as_json: bool) -> No
     say(f"\nWritten: {', '.join(str(f) for f in files)}")
 
 
-def _store(folder: RunFolder, features: Path | str | None) -> Store:
+def _stores(folder: RunFolder, features: Path | str | None) -> Joined:
     from ascfeat.store import open_store, store_path
+    from ascmodels.joining import join
 
-    header = folder.data.header
-    moved = features and store_path(features, header.dataset, header.recipe.name)
-    return open_store(moved or folder.data.store)
+    found = []
+    for store in folder.data.stores:
+        moved = features and store_path(features, store.header.dataset, store.header.recipe.name)
+        found.append(open_store(moved or store.path))
+    return join(*found)
 
 
 def _show(report: Report) -> None:

@@ -67,22 +67,23 @@ def fit(
     """
     from ascfeat.recipes import load_recipe, names
     from ascmodels import papers, recipes
+    from ascmodels.joining import join
     from ascmodels.training import train
 
     short = {"seed": seed, "selection.side": select, "trainer.kind": trainer}
     asked = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     recipe = recipes.override(papers.load(name), asked)
-    store = find_store(features, dataset, recipe.features, libraries)
+    stores = join(*(find_store(features, dataset, wanted, libraries) for wanted in recipe.features))
     with _interruptible(out), learning_watcher() as watch:
         done = train(
             recipe,
-            store,
+            stores,
             out,
             split=split,
             device=device,
             placement=placement,  # type: ignore[arg-type]  # click has checked it
             resume=resume,
-            features=load_recipe(recipe.features) if recipe.features in names() else None,
+            features=[load_recipe(wanted) if wanted in names() else None for wanted in recipe.features],
             watch=watch,
         )
     if os.environ.get("RANK", "0") == "0":  # of those that torchrun starts, one speaks

@@ -19,7 +19,7 @@ def papers(context: click.Context) -> None:
 
     for name in known.names():
         recipe = known.load(name)
-        say(f"{name}   {recipe.family.kind} on {recipe.features}")
+        say(f"{name}   {recipe.family.kind} on {' and '.join(recipe.features)}")
         say(f"    {recipe.title}")
     say("\nEvery value and its source: ascmodels papers show NAME. Your own: such YAML in a file.")
 

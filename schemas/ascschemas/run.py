@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ascschemas.base import Frozen
 from ascschemas.store import StoreHeader
 from ascschemas.units import Count, Digest, Name, Size
 
 
-class RunData(Frozen):
-    """``data.json``: which clips of which store the run trains on."""
+class RunStore(Frozen):
+    """A store that a run trains from."""
 
-    store: str
-    """Where the store lay; it may have moved since, its digest tells."""
+    path: str
+    """Where it lay; it may have moved since, its digest tells."""
     header: StoreHeader
-    """The store's description, enough to make the same features from audio again."""
+    """Its description, enough to make the same features from audio again."""
     digest: Digest
-    """Digest of the store's seal."""
+    """Digest of its seal."""
+
+
+class RunData(Frozen):
+    """``data.json``: which clips of which stores the run trains on."""
+
+    stores: Annotated[tuple[RunStore, ...], Field(min_length=1)]
+    """The stores, in the order in which the recipe names their features; the first one's clips are counted."""
     split: Name
     """Name of the split."""
     classes: tuple[str, ...]
@@ -28,6 +37,16 @@ class RunData(Frozen):
     """What was split off the training side for validation: locations, or segments where the dataset names none."""
     normalisation: str
     """Where the normalisation's statistics come from, in words."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.stores[0].header.dataset
+
+    @property
+    def dataset_kind(self) -> str:
+        """Its loader."""
+        return self.stores[0].header.dataset_kind
 
 
 class Session(Frozen):

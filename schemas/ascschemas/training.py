@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from ascschemas.base import Frozen, Parameters, fingerprint
 from ascschemas.units import Count, Fraction, Name, Size
@@ -203,6 +203,21 @@ class Claim(Frozen):
     """Where it is printed."""
 
 
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _said(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    return names[0] if len(names) == 1 else names
+
+
+Features = Annotated[
+    tuple[Name, ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Name | tuple[Name, ...]),
+    PlainSerializer(_said, return_type=Name | tuple[Name, ...]),
+]
+"""One name or several."""
 Sampler = Literal["each", "class", "device", "class_device"]
 Objective = Annotated[Focal | CrossEntropy, Field(discriminator="kind")]
 Optimiser = Annotated[Adadelta | Sgd | Adam, Field(discriminator="kind")]
@@ -216,8 +231,8 @@ class TrainingRecipe(Frozen):
     """Name of the recipe."""
     title: str = ""
     """The paper, in words."""
-    features: Name
-    """Feature recipe of the store that is trained from."""
+    features: Features
+    """Feature recipe of the store that is trained from, or of several, whose clips are joined."""
     normalise: Literal["band"] | None = "band"
     """``band``: mean 0 and deviation 1 in each frequency band over the training clips and frames."""
     family: Parameters
@@ -246,6 +261,9 @@ class TrainingRecipe(Frozen):
     """Epochs without improvement after which training ends; none trains all epochs."""
     seed: Count = 0
     """What every random draw is derived from."""
+    vote: Literal["majority", "mean"] = "majority"
+    """How the patches of a clip decide: each votes for its likeliest class, ties going to the larger sum of
+    probabilities; or by the ``mean`` of their probabilities. Clips that are seen whole have no vote."""
     headline_devices: tuple[str, ...] = ()
     """Devices whose accuracies are averaged for the headline number; none takes the overall accuracy."""
     sources: dict[str, str] = Field(default={})

@@ -67,7 +67,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 def plain_epoch(files: Files, batch: int, device: torch.device, shape: Layout) -> float:
     """Clips a second of a plain loop's second epoch."""
     torch.manual_seed(0)
-    network = FiveConv().build(shape, 3).to(device).train()
+    network = FiveConv().build((shape,), 3).to(device).train()
     optimiser = torch.optim.Adadelta(network.parameters(), lr=1.0, rho=0.95, eps=1e-7)
     loader = DataLoader(files, batch, shuffle=True)
     mean, std, mixing = -5.0, 1.0, torch.distributions.Beta(0.2, 0.2)
@@ -116,8 +116,9 @@ def run_epoch(recipe: TrainingRecipe, store: Path, placement: str, device: str, 
 
     def nothing_read(*given, **how) -> Feed:
         made = build(*given, **how)
-        (batch,) = made.reader.rows(Order(given[1][: recipe.batch_size], (recipe.batch_size,)), recipe.batch_size)
-        return replace(made, reader=Fixed(batch.clone()))
+        (reader,) = made.readers
+        (batch,) = reader.rows(Order(given[1][: recipe.batch_size], (recipe.batch_size,)), recipe.batch_size)
+        return replace(made, readers=(Fixed(batch.clone()),))
 
     if placement == "cold":
         forget(store)

@@ -15,7 +15,7 @@ MAPS = [(16, 254, 860), (32, 126, 429), (32, 124, 427), (64, 61, 213), (64, 59, 
 
 @pytest.fixture(scope="module")
 def network():
-    return FiveConv().build(PAPER, 10).eval()
+    return FiveConv().build((PAPER,), 10).eval()
 
 
 def test_it_has_the_published_number_of_parameters(network):
@@ -55,7 +55,7 @@ def test_its_weights_are_glorot_uniform_and_its_biases_zero(network):
 
 def test_its_outputs_are_those_of_the_layers_written_out_in_numpy():
     family = FiveConv(widths=(2, 3), strides=(1, 2))
-    network = family.build(layout(bands=9, frames=8), 4).double().eval()
+    network = family.build((layout(bands=9, frames=8),), 4).double().eval()
     draw = torch.Generator().manual_seed(1)
     for tensor in (*network.parameters(), *(b for b in network.buffers() if b.dtype.is_floating_point)):
         tensor.data = 0.5 + 0.2 * torch.randn(tensor.shape, generator=draw, dtype=torch.float64)
@@ -77,9 +77,9 @@ def by_hand(network, x, strides):
 
 def test_the_smallest_input_works_and_one_band_less_is_refused_with_both_numbers():
     assert FiveConv().smallest_extent() == 21
-    assert FiveConv().build(layout(21, 21), 3).eval()(torch.zeros(2, 1, 21, 21)).shape == (2, 3)
+    assert FiveConv().build((layout(21, 21),), 3).eval()(torch.zeros(2, 1, 21, 21)).shape == (2, 3)
     with pytest.raises(RecipeError) as refused:
-        FiveConv().build(layout(20, 12), 3)
+        FiveConv().build((layout(20, 12),), 3)
     assert [(d.field, d.expected, d.found) for d in refused.value.differences] == [
         ("frequency", "at least 21", "20"),
         ("time", "at least 21", "12"),

@@ -6,6 +6,7 @@ import time
 import torch
 from torch import nn
 
+from ascmodels.inputs import Input
 from ascmodels.normalise import Normaliser, identity
 from ascmodels.selection import after
 from ascmodels.trainers.base import Trainer, publish
@@ -27,7 +28,7 @@ class NearestMean(Trainer):
         progress = task.folder.progress()
         if progress.epoch == 0:  # a run that goes on may have its only epoch already
             start = time.perf_counter()
-            means = Means(task.layout, len(task.data.classes), self.sharpness, task.statistics).to(task.device)
+            means = Means(task.inputs, len(task.data.classes), self.sharpness, task.statistics).to(task.device)
             means.learn(task.feed.in_order(task.sides.train, task.recipe.batch_size))
             loss, accuracy = self._score(task, means, task.sides.train)
             watched_loss, watched_accuracy = self._score(task, means, task.sides.watched(task.recipe))
@@ -48,10 +49,11 @@ class NearestMean(Trainer):
         return task.folder.finish(Finished(last=1, selected=1, stopped="epochs"))
 
     def scorer(self, folder, epoch, device):
-        means = Means(folder.data.header.layout, len(folder.data.classes), self.sharpness)
+        inputs = [Input.of(store.header) for store in folder.data.stores]
+        means = Means(inputs, len(folder.data.classes), self.sharpness)
         load_weights(folder.checkpoint(epoch), means)
         means.to(device)
-        return lambda features: means(features.to(device)).exp().cpu()
+        return lambda features: means([x.to(device) for x in features]).exp().cpu()
 
     def _score(self, task, means, clips):
         """Mean loss and accuracy; None where there are no clips."""
@@ -66,11 +68,12 @@ class NearestMean(Trainer):
 class Means(nn.Module):
     """Features as stored -> log probabilities ``(B, K)``, by the distance from each class's mean spectrum."""
 
-    def __init__(self, layout, n_classes, sharpness, statistics=None):
+    def __init__(self, inputs, n_classes, sharpness, statistics=None):
         super().__init__()
-        self.normaliser = Normaliser(*(statistics or identity(layout)), timed=layout.timed)
-        self.timed, self.sharpness = layout.timed, sharpness
-        self.register_buffer("means", torch.zeros(n_classes, math.prod(layout.band_shape)))
+        found = statistics or [identity(given) for given in inputs]
+        self.normalisers = nn.ModuleList(Normaliser(given, *bands) for given, bands in zip(inputs, found, strict=True))
+        self.timed, self.sharpness = [given.layout.timed for given in inputs], sharpness
+        self.register_buffer("means", torch.zeros(n_classes, sum(math.prod(given.band_shape) for given in inputs)))
 
     def learn(self, batches):
         """One pass over the training clips: sums and counts per class."""
@@ -81,9 +84,10 @@ class Means(nn.Module):
         self.means /= counts
 
     def spectra(self, features):
-        """Normalised, averaged over time: ``(B, C, F, T) -> (B, C * F)``."""
-        x = self.normaliser(features)
-        return (x.mean(-1) if self.timed else x).flatten(1)
+        """Of each store, normalised, averaged over time: ``(B, C, F, T) -> (B, C * F)``."""
+        seen = [normal(x) for normal, x in zip(self.normalisers, features, strict=True)]
+        rows = [x.mean(-1) if timed else x for x, timed in zip(seen, self.timed, strict=True)]
+        return torch.cat([x.flatten(1) for x in rows], dim=1)
 
     def forward(self, features):
         return torch.log_softmax(-self.sharpness * torch.cdist(self.spectra(features), self.means), dim=1)

@@ -5,19 +5,24 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from ascmodels.augment import augment, masked, mixup
+from ascmodels.augment import augment, masked, mixup, require_maskable
 from ascmodels.randomness import generator, torch_seeded
+from ascmodels.testing.stores import layout
+from ascschemas.layout import Axis, Layout
+from ascschemas.problems import RecipeError
 from ascschemas.training import Augmentation, Mask, Mixup
+
+TAGS = Layout(axes=(Axis(name="tag", size=5),), quantity="any")
 
 
 def batch(n=16):
     """Clips whose every value is their own number, with their number as label."""
-    return torch.arange(n).float().view(n, 1, 1, 1).expand(n, 1, 3, 2), torch.eye(n)
+    return (torch.arange(n).float().view(n, 1, 1, 1).expand(n, 1, 3, 2),), torch.eye(n)
 
 
 @pytest.mark.parametrize("share", ["sample", "batch"])
 def test_clips_and_labels_are_mixed_by_the_same_lambda(share):
-    x, y = mixup(*batch(), Mixup(alpha=0.4, share=share), generator(1, "augmentation", 1))
+    (x,), y = mixup(*batch(), Mixup(alpha=0.4, share=share), generator(1, "augmentation", 1))
     assert x.shape == (16, 1, 3, 2)
     np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(x[:, 0, 0, 0], y @ torch.arange(16).float(), rtol=1e-5)
@@ -29,11 +34,11 @@ def test_clips_and_labels_are_mixed_by_the_same_lambda(share):
 def test_lambda_is_beta_distributed():
     n = 4000
     spec = Mixup(alpha=0.2)
-    lam = mixup(torch.ones(n, 1), torch.ones(n, 1), spec, generator(0, "augmentation"))  # draws, then a permutation
-    assert torch.equal(lam[0], torch.ones(n, 1))
+    (same,), _ = mixup((torch.ones(n, 1),), torch.ones(n, 1), spec, generator(0, "augmentation"))
+    assert torch.equal(same, torch.ones(n, 1))
     drawn = generator(0, "augmentation").beta(0.2, 0.2, size=n)
     assert kstest(drawn, "beta", args=(0.2, 0.2)).pvalue > 0.01
-    x, _ = mixup(torch.arange(n).float(), torch.ones(n, 1), spec, generator(0, "augmentation"))
+    (x,), _ = mixup((torch.arange(n).float(),), torch.ones(n, 1), spec, generator(0, "augmentation"))
     other = torch.from_numpy(_permutation(n))
     expected = torch.from_numpy(drawn.astype(np.float32))
     np.testing.assert_allclose(x, expected * torch.arange(n) + (1 - expected) * other, rtol=1e-5)
@@ -109,6 +114,30 @@ def test_masks_come_before_mixtures_and_are_drawn_the_same_again():
     spec = Augmentation(frequency_mask=Mask(width=4), time_mask=Mask(width=6, count=2), mixup=Mixup(alpha=1))
     draw = np.random.default_rng(3)
     by_hand = masked(masked(x, spec.frequency_mask, -2, draw), spec.time_mask, -1, draw)
-    by_hand = mixup(by_hand, y, spec.mixup, draw)
-    for a, b in zip(augment(x, y, spec, np.random.default_rng(3)), by_hand, strict=True):
-        assert torch.equal(a, b)
+    (hidden,), wanted = mixup((by_hand,), y, spec.mixup, draw)
+    (found,), labels = augment((x,), y, spec, np.random.default_rng(3))
+    assert torch.equal(found, hidden)
+    assert torch.equal(labels, wanted)
+
+
+def test_the_features_of_several_stores_are_mixed_alike_and_only_maps_are_masked():
+    tags, y = torch.arange(12).float().view(12, 1), torch.eye(12)
+    maps = tags.view(12, 1, 1, 1).expand(12, 1, 8, 9) + 1
+    spec = Augmentation(time_mask=Mask(width=4), mixup=Mixup(alpha=0.5))
+    (seen, codes), labels = augment((maps, tags), y, spec, np.random.default_rng(0))
+    np.testing.assert_allclose(codes[:, 0], labels @ tags[:, 0], rtol=1e-5)
+    hidden = seen[:, 0].amax(dim=(1, 2))  # a frame that neither of the two hides, in nearly every clip
+    assert int(torch.isclose(hidden, codes[:, 0] + 1).sum()) >= 10
+
+
+@pytest.mark.parametrize(("name", "width", "most"), [("frequency_mask", 9, 8), ("time_mask", 10, 9)])
+def test_a_mask_wider_than_what_the_network_sees_is_refused_with_both(name, width, most):
+    spec = Augmentation.model_validate({name: {"width": width}})
+    with pytest.raises(RecipeError) as refused:
+        require_maskable(spec, [layout(bands=8, frames=9), TAGS])
+    (row,) = refused.value.differences
+    assert (row.field, row.found) == (f"augmentation.{name}.width", str(width))
+    assert f"at most {most}" in row.expected
+    require_maskable(Augmentation.model_validate({name: {"width": most}}), [layout(bands=8, frames=9), TAGS])
+    with pytest.raises(RecipeError):
+        require_maskable(Augmentation.model_validate({name: {"width": 1}}), [TAGS])

@@ -11,6 +11,7 @@ import pytest
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder, open_run
 from ascmodels.devices import choose, session
+from ascmodels.joining import join
 from ascmodels.sides import divide
 from ascmodels.training import describe
 from ascschemas.problems import RunError
@@ -21,7 +22,7 @@ CPU = session(choose("cpu"), "ram")
 
 @pytest.fixture
 def data(store, recipe):
-    return describe(store, "fold1", divide(store, "fold1", recipe), recipe)
+    return describe(join(store), "fold1", divide(store, "fold1", recipe), recipe)
 
 
 @pytest.fixture
@@ -104,7 +105,9 @@ def test_another_recipe_or_other_data_are_refused_with_the_fields(tmp_path, open
     with opened() as folder:
         folder.publish(progress(1, 1), weights)
     other = recipes.override(recipe, ["epochs=9", "optimiser.lr=0.5"])
-    elsewhere = data.model_copy(update={"digest": "0" * 64, "store": "/moved"})
+    elsewhere = data.model_copy(
+        update={"stores": (data.stores[0].model_copy(update={"digest": "0" * 64, "path": "/moved"}),)}
+    )
     with pytest.raises(RunError) as refused, open_run(tmp_path / "run", other, elsewhere, CPU, resume=True):
         pass
     assert [d.field for d in refused.value.differences] == ["optimiser.lr", "epochs", "data.digest"]

@@ -11,6 +11,7 @@ from ascfeat.testing.stores import WAYS
 from ascfeat.testing.stores import make_store as store_kept_as
 from ascmodels import room
 from ascmodels.data import feed, placed
+from ascmodels.joining import join
 from ascmodels.order import shuffled
 from ascmodels.randomness import generator
 from ascmodels.testing.stores import layout, make_store
@@ -20,7 +21,7 @@ CLASSES = ("bus", "park", "tram")
 
 def epoch(store, place, seed=3, window_mib=1024):
     clips = np.arange(10, 60)
-    order = shuffled(store, clips, window_mib, generator(seed, "order", 1))
+    order = shuffled(join(store), clips, window_mib, generator(seed, "order", 1))
     return list(feed(store, clips, CLASSES, place, window_mib=window_mib).batches(order, 16))
 
 
@@ -29,7 +30,7 @@ def test_memory_and_stream_give_the_same_batches(store):
     assert [len(a.clips) for a, _ in pairs] == [16, 16, 16, 2]
     for a, b in pairs:
         np.testing.assert_array_equal(a.clips, b.clips)
-        assert torch.equal(a.features, b.features)
+        assert torch.equal(*a.features, *b.features)
         assert torch.equal(a.targets, b.targets)
 
 
@@ -37,30 +38,30 @@ def test_an_epoch_holds_each_clip_once_with_its_own_features_and_label(store):
     batches = epoch(store, "ram")
     clips = np.concatenate([b.clips for b in batches])
     assert sorted(clips) == list(range(10, 60))
-    np.testing.assert_array_equal(torch.cat([b.features for b in batches]).numpy(), store.read(clips))
+    np.testing.assert_array_equal(torch.cat([b.features[0] for b in batches]).numpy(), store.read(clips))
     assert [CLASSES[t] for b in batches for t in b.targets] == [store.labels[c] for c in clips]
 
 
 def test_the_order_is_the_seeds_and_the_epochs(store):
     clips, draws = np.arange(50), ((0, 1), (0, 1), (0, 2), (1, 1))
-    orders = [shuffled(store, clips, 1024, generator(s, "order", e)).clips.tolist() for s, e in draws]
+    orders = [shuffled(join(store), clips, 1024, generator(s, "order", e)).clips.tolist() for s, e in draws]
     assert orders[0] == orders[1]
     assert len({tuple(o) for o in orders}) == 3
 
 
 def test_changing_a_batch_does_not_change_the_next_epoch(store):
     reader = feed(store, np.arange(20), CLASSES, "ram")
-    first = next(reader.in_order(np.arange(4), 4)).features
+    first = next(reader.in_order(np.arange(4), 4)).features[0]
     first.zero_()
-    assert next(reader.in_order(np.arange(4), 4)).features.abs().sum() > 0
+    assert next(reader.in_order(np.arange(4), 4)).features[0].abs().sum() > 0
 
 
 @pytest.mark.parametrize(("free", "place"), [(10**12, "ram"), (10**5, "stream")])
 def test_memory_is_taken_where_the_clips_fit(store, monkeypatch, free, place):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": free})())
-    assert placed(store, 72) == place
-    assert placed(store, 72, "ram") == "ram"
-    assert placed(store, 72, "stream") == "stream"
+    assert placed(join(store), 72) == place
+    assert placed(join(store), 72, "ram") == "ram"
+    assert placed(join(store), 72, "stream") == "stream"
 
 
 @pytest.fixture
@@ -74,8 +75,8 @@ def test_windows_give_the_same_batches_from_everywhere(shards):
     """Windows of two MiB, sixteen clips; batches of sixteen that begin in one window and end in the next."""
     for ram, stream in zip(epoch(shards, "ram", window_mib=2), epoch(shards, "stream", window_mib=2), strict=True):
         np.testing.assert_array_equal(ram.clips, stream.clips)
-        assert torch.equal(ram.features, stream.features)
-        np.testing.assert_array_equal(stream.features.numpy(), shards.read(stream.clips))
+        assert torch.equal(*ram.features, *stream.features)
+        np.testing.assert_array_equal(stream.features[0].numpy(), shards.read(stream.clips))
 
 
 def test_a_window_is_whole_shards_and_each_is_read_once(shards, monkeypatch):
@@ -88,28 +89,33 @@ def test_a_window_is_whole_shards_and_each_is_read_once(shards, monkeypatch):
     assert sum(map(len, units)) == len(set.union(*units)) == 7
 
 
+def windows(order):
+    """Shards of each window."""
+    return [sorted(set(order.clips[w] // 8)) for w in order.windows]
+
+
 def test_windows_are_shuffled_within_and_among_themselves(shards):
-    orders = [shuffled(shards, np.arange(72), 2, generator(0, "order", e)) for e in (1, 2)]
+    orders = [shuffled(join(shards), np.arange(72), 2, generator(0, "order", e)) for e in (1, 2)]
     assert orders[0].clips.tolist() != orders[1].clips.tolist()
     for order in orders:
         assert sorted(order.clips) == list(range(72))
         assert order.ends[-1] == 72
-        assert all(clips.tolist() != sorted(clips) for clips in order.windows)
-    assert [sorted(set(w // 8)) for w in orders[0].windows] != [sorted(set(w // 8)) for w in orders[1].windows]
+        assert all(order.clips[w].tolist() != sorted(order.clips[w]) for w in order.windows)
+    assert windows(orders[0]) != windows(orders[1])
 
 
 def test_one_window_is_any_permutation(shards):
-    whole = shuffled(shards, np.arange(72), None, generator(0, "order", 1))
+    whole = shuffled(join(shards), np.arange(72), None, generator(0, "order", 1))
     np.testing.assert_array_equal(whole.clips, generator(0, "order", 1).permutation(72))
     assert whole.ends == (72,)
-    wide = shuffled(shards, np.arange(72), 1024, generator(0, "order", 1))
+    wide = shuffled(join(shards), np.arange(72), 1024, generator(0, "order", 1))
     np.testing.assert_array_equal(wide.clips, whole.clips)
 
 
 def test_a_stream_without_windows_reads_pieces(shards, monkeypatch):
     monkeypatch.setattr("ascmodels.data.PIECE_MIB", 1)
     pairs = zip(epoch(shards, "ram", window_mib=None), epoch(shards, "stream", window_mib=None), strict=True)
-    assert all(torch.equal(a.features, b.features) for a, b in pairs)
+    assert all(torch.equal(*a.features, *b.features) for a, b in pairs)
 
 
 @pytest.mark.parametrize("place", ["ram", "stream"])
@@ -118,8 +124,8 @@ def test_every_number_format_gives_the_values_of_the_store(tmp_path, way, place)
     kept = store_kept_as(tmp_path / "made" / "made.zarr", way)
     clips = np.flatnonzero(kept.usable)
     for batch in feed(kept, clips, kept.header.classes, place).in_order(clips, 3):
-        assert batch.features.dtype == torch.float32
-        np.testing.assert_array_equal(batch.features.numpy(), kept.read(batch.clips))
+        assert batch.features[0].dtype == torch.float32
+        np.testing.assert_array_equal(batch.features[0].numpy(), kept.read(batch.clips))
 
 
 def test_an_error_while_reading_ahead_is_raised_where_batches_are_asked_for(shards, monkeypatch):
@@ -132,7 +138,7 @@ def test_an_error_while_reading_ahead_is_raised_where_batches_are_asked_for(shar
 
 
 def test_a_feed_that_is_left_early_leaves_no_thread(shards):
-    order = shuffled(shards, np.arange(72), 2, generator(0, "order", 1))
+    order = shuffled(join(shards), np.arange(72), 2, generator(0, "order", 1))
     batches = feed(shards, np.arange(72), CLASSES, "stream", window_mib=2).batches(order, 4)
     next(batches)
     batches.close()

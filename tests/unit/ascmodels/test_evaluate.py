@@ -39,7 +39,7 @@ def test_every_score_is_what_the_network_says_of_the_test_side(run, store):
     folder = RunFolder(run)
     scorer = recipes.trainer(folder.recipe).scorer(folder, folder.progress().selected, torch.device("cpu"))
     test = np.flatnonzero(store.sides("fold1") == "test")
-    guess = scorer(torch.from_numpy(store.read(test))).argmax(1).numpy()
+    guess = scorer([torch.from_numpy(store.read(test))]).argmax(1).numpy()
     right = np.array([folder.data.classes[g] == store.labels[c] for g, c in zip(guess, test, strict=True)])
     assert (report.selected.overall.correct, report.selected.overall.total) == (right.sum(), 24)
     for scores, groups in (
@@ -125,7 +125,7 @@ def claim(run, **other):
     """The paper's claim for device b, as if it had been made on the run's own data."""
     data = RunFolder(run).data
     values = papers.load("nguyen2020").claims[1].model_dump() | {k: v for k, v in other.items() if k != "data"}
-    here = {"kind": data.header.dataset_kind, "split": "fold1", "train": 48, "test": 24}
+    here = {"kind": data.dataset_kind, "split": "fold1", "train": 48, "test": 24}
     return Claim.model_validate(values | {"data": values["data"] | here | other.get("data", {})})
 
 
@@ -169,7 +169,7 @@ def test_a_report_is_written_as_json_words_and_a_picture(run, store):
 
 def test_provenance_names_recipe_store_and_size(run, store, recipe):
     made = evaluate(run, store, device="cpu").provenance
-    network = recipes.family(recipe).build(store.layout, 3)
+    network = recipes.family(recipe).build((store.layout,), 3)
     assert made.parameters == sum(p.numel() for p in network.parameters())
     assert made.stores == {"made_up": store.seal.digest}
     assert made.fingerprint == RunFolder(run).recipe.fingerprint

@@ -53,7 +53,7 @@ def test_probabilities_are_those_of_the_selected_epoch_at_the_training_temperatu
     folder = RunFolder(run)
     scorer = recipes.trainer(folder.recipe).scorer(folder, folder.progress().selected, torch.device("cpu"))
     (one,) = predict(run, [Path("5")], device="cpu")
-    expected = scorer(torch.from_numpy(store.read([5])))[0]
+    expected = scorer([torch.from_numpy(store.read([5]))])[0]
     np.testing.assert_allclose(list(one.probabilities.values()), expected)
 
 

@@ -35,7 +35,7 @@ def test_a_run_folder_says_everything_that_made_it(tmp_path, store, recipe):
     assert names >= {"config.json", "data.json", "environment.json", "curves.csv", "curves.png", "finished.json"}
     folder = RunFolder(tmp_path / "run")
     assert folder.recipe == recipe
-    assert folder.data.digest == store.seal.digest
+    assert folder.data.stores[0].digest == store.seal.digest
     assert folder.data.clips == {"train": 36, "validation": 12, "test": 24, "excluded": 0}
     assert folder.data.classes == ("bus", "park", "tram")
     assert len(folder.data.held_off) == 3
@@ -92,7 +92,7 @@ def test_other_values_under_the_same_name_are_refused_by_field(tmp_path, store, 
     changed = {**found.representation.model_dump(), "n_mels": 128}
     expected = found.model_copy(update={"representation": type(found.representation).model_validate(changed)})
     with pytest.raises(StoreMismatch) as refused:
-        train(recipe, store, tmp_path / "run", features=expected)
+        train(recipe, store, tmp_path / "run", features=[expected])
     assert [d.field for d in refused.value.differences] == ["representation.n_mels"]
     assert not (tmp_path / "run").exists()
 
@@ -152,10 +152,10 @@ def test_a_recipe_of_tags_expects_no_tags_in_particular_unless_it_says_which(tmp
         kind = Parameters.model_validate({"kind": "tags", "names": [], "source": None} | said)
         return made.model_copy(update={"representation": kind})
 
-    require(recipe, store, expecting())
-    require(recipe, store, expecting(names=["a", "b"]))
+    require("small", "made_up", store, expecting())
+    require("small", "made_up", store, expecting(names=["a", "b"]))
     with pytest.raises(StoreMismatch) as refused:
-        require(recipe, store, expecting(source="2" * 64))
+        require("small", "made_up", store, expecting(source="2" * 64))
     assert [d.field for d in refused.value.differences] == ["representation.source"]
 
 
@@ -163,11 +163,11 @@ def test_a_store_of_another_name_counts_by_its_values(tmp_path, recipe):
     """A library may call it otherwise; without known values only the name can tell."""
     store = make_store(tmp_path / "d" / "renamed.zarr")
     theirs = store.header.recipe
-    ours = theirs.model_copy(update={"name": recipe.features})
-    require(recipe, store, ours)
+    ours = theirs.model_copy(update={"name": "made_up"})
+    require("small", "made_up", store, ours)
     other = theirs.representation.model_copy(update={"kind": "another"})
     cut = ours.model_copy(update={"patches": Patches(width=2, hop=1)})
     for expected in (None, ours.model_copy(update={"representation": other}), cut):
         with pytest.raises(StoreMismatch) as refused:
-            require(recipe, store, expected)
+            require("small", "made_up", store, expected)
         assert [d.field for d in refused.value.differences] == ["recipe"]

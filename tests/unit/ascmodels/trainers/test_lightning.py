@@ -270,7 +270,7 @@ def test_gradients_are_clipped_where_a_subclass_says_so(tmp_path, store, recipe,
     for clip in ("0.0", "1e-9"):
         settings = [f"trainer.clip={clip}", "epochs=1", "optimiser.kind=sgd", "augmentation.mixup=none"]
         train(changed(recipe, *settings, trainer="telling"), store, tmp_path / clip, device="cpu")
-    first = recipes.family(recipe).build(store.layout, 3).state_dict().keys()
+    first = recipes.family(recipe).build((store.layout,), 3).state_dict().keys()
     moved = {clip: weights(tmp_path / clip)["network.dense.bias"].abs().max() for clip in ("0.0", "1e-9")}
     assert "dense.bias" in first
     assert moved["1e-9"] < 1e-7 < moved["0.0"]

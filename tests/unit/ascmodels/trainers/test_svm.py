@@ -53,7 +53,7 @@ def machine(folder):
 
 def scores(folder, store):
     scorer = recipes.trainer(folder.recipe).scorer(folder, 1, torch.device("cpu"))
-    return scorer(torch.from_numpy(store.read(range(len(store.ids))))).numpy()
+    return scorer([torch.from_numpy(store.read(range(len(store.ids))))]).numpy()
 
 
 def pooled(values):
