@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ascfeat.store import Store
+from ascschemas.correction import Audit, Correction
 from ascschemas.layout import Axis, Layout
 
 Values = npt.NDArray[np.float32]
@@ -50,6 +51,42 @@ def draw(store: Store, clip: int, out: Path) -> None:
     place = " · ".join(p for p in (store.labels[clip], store.cities[clip], _device(store, clip)) if p)
     title = f"{store.ids[clip]}\n{place} · {store.header.recipe.name}"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)  # names are names, also with $
+    figure.savefig(out, format="png", dpi=130)
+
+
+def draw_correction(correction: Correction, audit: Audit, out: Path, *, title: str = "") -> None:
+    """Draw what each device is multiplied by, in dB, and how far devices lie apart before and after, as a PNG.
+
+    Both over frequency, logarithmic. The lower panel is left out where the audit compared no devices.
+    """
+    held = audit.held_out
+    figure, drawn = _figure(2 if held else 1, 1, height=3.2, sharey=False)
+    frequency = np.array(correction.grid.frequencies())
+    for device in correction.devices:
+        gain = np.array(correction.of_device(device))
+        drawn[0, 0].plot(frequency[1:], 20 * np.log10(np.maximum(gain[1:], LEAST)), linewidth=1.1, label=device)
+    drawn[0, 0].set(ylabel="coefficient (dB)")
+    drawn[0, 0].axhline(0, color="0.6", linewidth=0.6, zorder=0)
+    drawn[0, 0].legend(title="device", fontsize=8, title_fontsize=8, ncols=min(len(correction.devices), 6))
+    if held:
+        centres = [math.sqrt(b.low * b.high) for b in held.bands]
+        for name, colour in (("before", "#b5431c"), ("after", LINES)):
+            level = [getattr(b, name) for b in held.bands]
+            drawn[1, 0].plot(centres, level, color=colour, label=name, linewidth=1.4, drawstyle="steps-mid")
+        highest = max(max(b.before, b.after) for b in held.bands)
+        drawn[1, 0].set(ylabel="devices apart (dB, rms)", ylim=(-0.04 * highest, 1.08 * highest or 1))
+        drawn[1, 0].set_title(f"on {len(held.stems)} moments held off", fontsize=9)
+        drawn[1, 0].legend(fontsize=8)
+    for panel in drawn[:, 0]:
+        panel.set(xscale="log", xlim=(max(20.0, frequency[1]), frequency[-1]))
+        panel.set_xticks(*_ticks(frequency[1:]))
+        panel.minorticks_off()
+        panel.grid(alpha=0.25)
+    drawn[-1, 0].set(xlabel="frequency (Hz)")
+    said = (
+        f"reference {', '.join(correction.reference)} · method {correction.method} · {correction.split}, training side"
+    )
+    figure.suptitle(f"{title}\n{said}" if title else said, fontsize=10, x=0.01, ha="left", parse_math=False)
     figure.savefig(out, format="png", dpi=130)
 
 
@@ -124,9 +161,9 @@ def _bars(values: Values, layout: Layout) -> Figure:
     return figure
 
 
-def _figure(down: int, across: int, *, height: float) -> tuple[Figure, npt.NDArray[Any]]:
+def _figure(down: int, across: int, *, height: float, sharey: bool = True) -> tuple[Figure, npt.NDArray[Any]]:
     figure = Figure(figsize=(WIDTH, 0.6 + height * down), layout="constrained")
-    return figure, figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    return figure, figure.subplots(down, across, squeeze=False, sharex=True, sharey=sharey)
 
 
 def _envelope(panel: Any, time: npt.NDArray[np.float64], samples: Values) -> None:

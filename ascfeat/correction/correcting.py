@@ -81,8 +81,8 @@ def correct(
 ) -> xarray.DataArray:
     """Estimate what brings the spectra of recording devices together, and extract features corrected by it.
 
-    ``c_d[k] = R[k] / D_d[k]``, or as another ``method`` has it, from parallel recordings of the training side; corrected
-    is ``c_d[k] |X[k, t]|``.
+    ``c_d[k] = R[k] / D_d[k]``, or as another ``method`` has it, from parallel recordings of the training side; a
+    spectrum is corrected to ``c_d[k] |X[k, t]|``.
 
     Parameters
     ----------

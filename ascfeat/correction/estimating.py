@@ -57,7 +57,7 @@ def of_devices(spectra: Mapping[str, Float64], reference: Sequence[str]) -> Esti
     spectra : mapping of arrays, shape ``(clip, bin)``
         Mean magnitude spectra of each device.
     """
-    means = {d: m.mean(axis=0) for d, m in spectra.items()}
+    means: dict[str, Float64] = {d: m.mean(axis=0) for d, m in spectra.items()}
     common = np.concatenate([spectra[d] for d in reference]).mean(axis=0)
     guarded = {d: mean < LEAST for d, mean in means.items()}
     found = {d: common / np.maximum(mean, LEAST) for d, mean in means.items()}
@@ -78,7 +78,7 @@ def of_anchor(pairs: Mapping[str, tuple[Float64, Float64]], anchor: str, referen
     own, theirs = ({d: pair[i].mean(axis=0) for d, pair in pairs.items()} for i in (0, 1))
     ratio = {d: own[d] / np.maximum(theirs[d], LEAST) for d in pairs} | {anchor: np.ones_like(own[anchor])}
     common = np.mean([ratio[d] for d in reference], axis=0)
-    guarded = {d: np.asarray(np.minimum(own[d], theirs[d]) < LEAST) for d in pairs}
+    guarded = {d: np.logical_or(own[d] < LEAST, theirs[d] < LEAST) for d in pairs}
     return Estimate({d: common / np.maximum(r, LEAST) for d, r in ratio.items()}, guarded)
 
 
@@ -91,7 +91,7 @@ def of_pairs(pairs: Mapping[str, tuple[Float64, Float64]]) -> Estimate:
         Of each device its spectra, and the reference devices' of the same moments.
     """
     found = {d: (refs.mean(axis=1) / np.maximum(own, LEAST)).mean(axis=0) for d, (own, refs) in pairs.items()}
-    return Estimate(found, {d: (own < LEAST).any(axis=0) for d, (own, _) in pairs.items()})
+    return Estimate(found, {d: np.asarray((own < LEAST).any(axis=0)) for d, (own, _) in pairs.items()})
 
 
 def of_log_pairs(pairs: Mapping[str, tuple[Float64, Float64]]) -> Estimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from asccli.check import check
+from asccli.correct import correct
 from asccli.demo_data import demo_data
 from asccli.diff import diff
 from asccli.extract import extract
@@ -24,7 +25,7 @@ def ascfeat() -> None:
     """Acoustic-scene-classification features: from recordings to checked feature stores."""
 
 
-for command in (check, demo_data, diff, extract, gc, info, ls, pull, push, recipes, repair, show, verify):
+for command in (check, correct, demo_data, diff, extract, gc, info, ls, pull, push, recipes, repair, show, verify):
     ascfeat.add_command(command)
 
 

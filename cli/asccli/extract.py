@@ -95,8 +95,7 @@ def extract(
     from ascfeat.recipes import load_recipe
     from ascfeat.store import open_place
 
-    if threads and workers:
-        raise click.UsageError("--threads is of this process only; give --workers, or --threads, or threads:N.")
+    refuse_threads_and_workers(threads, workers)
     wanted = [stored_as(load_recipe(r), compress, precision) for r in dict.fromkeys(recipes)]
     sys.path.insert(0, "")  # a callable of --tags may lie in the current folder, as with `python -m`
     tree, manifest = open_dataset(dataset, dataset_kind)
@@ -110,9 +109,30 @@ def extract(
         backend=backend,
         tags=tags,
         libraries=shelves,
-        reading=_comparing(),
+        reading=comparing(),
     )
-    _announce(manifest, jobs)
+    outcomes = carry_out(tree, manifest, jobs, device=device, threads=threads, workers=workers, no_wait=no_wait)
+    return 1 if strict and any(o.excluded for o in outcomes) else 0
+
+
+def refuse_threads_and_workers(threads: int | None, workers: str | None) -> None:
+    """Only one of both can say what works at once."""
+    if threads and workers:
+        raise click.UsageError("--threads is of this process only; give --workers, or --threads, or threads:N.")
+
+
+def carry_out(
+    tree: Tree,
+    manifest: Manifest,
+    jobs: Sequence[Job],
+    *,
+    device: str,
+    threads: int | None,
+    workers: str | None,
+    no_wait: bool,
+) -> list[Outcome]:
+    """Say what some jobs are, how long they will take and what came of them, and do them."""
+    announce(manifest, jobs)
     todo = [j for j in jobs if j.pending]
     with open_workers(workers if todo else None, say) as pool, stopped_in_words(todo):
         wait = None if no_wait else say
@@ -120,7 +140,7 @@ def extract(
     for outcome in outcomes:
         _summary(outcome)
     _excluded(outcomes)
-    return 1 if strict and any(o.excluded for o in outcomes) else 0
+    return outcomes
 
 
 def _run(
@@ -207,7 +227,7 @@ def _forecast(jobs: Sequence[Job], seconds: float, workers: str) -> None:
     say(f"forecast: {room}, about {duration(seconds)} on {workers}, then the seal")
 
 
-def _comparing() -> Callable[[int, int], None]:
+def comparing() -> Callable[[int, int], None]:
     """Say that recordings are read to be compared, where that takes a while."""
     start = time.monotonic()
     said = [start]
@@ -222,7 +242,8 @@ def _comparing() -> Callable[[int, int], None]:
     return report
 
 
-def _announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
+def announce(manifest: Manifest, jobs: Sequence[Job]) -> None:
+    """Say what a dataset is, and what there is to do for each store."""
     say(f"{manifest.dataset} ({manifest.kind}): {len(manifest.clips)} clips, {len(manifest.classes)} classes")
     for note in manifest.notes:
         say(f"note: {note}")

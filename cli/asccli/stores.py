@@ -123,6 +123,7 @@ def _facts(store: Store) -> list[tuple[str, str]]:
         ("recipe", f"{recipe.name}: {recipe.description or recipe.representation.kind}"),
         ("fingerprint", h.recipe_fingerprint),
         ("a clip", f"{axes}; {h.layout.quantity}, {_numbers(store)}"),
+        ("corrected", _correction(store)),
         ("patches", _patches(store)),
         ("on disk", f"{_size(store)} in {h.units} shards of {h.clips_per_unit} clips"),
         ("splits", ", ".join(_sides(store, s) for s in h.splits) or "none"),
@@ -156,6 +157,17 @@ def _patches(store: Store) -> str:
     each, whole = count(store.layout, patches)
     rows = patches.resize or store.layout.shape[-2]
     return f"{whole} a clip, {each} of each channel: {rows} x {patches.width}, every {patches.hop} frames"
+
+
+def _correction(store: Store) -> str:
+    """What devices were corrected by; empty where none was."""
+    held = store.header.recipe.correction
+    if held is None:
+        return ""
+    plain = sorted({d or "unknown" for d in store.devices} - {*held.devices})
+    left = f"; left as they are: {', '.join(plain)}" if plain else ""
+    by = f"reference {', '.join(held.reference)}, method {held.method}, training side of {held.split}"
+    return f"devices {', '.join(held.devices)} by {held.digest[:16]}…, {by}{left}"
 
 
 def _sides(store: Store, split: str) -> str:
