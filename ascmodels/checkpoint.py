@@ -72,6 +72,11 @@ class RunFolder:
         found = (p.name for p in (self.path / CHECKPOINTS).glob("[0-9]*"))
         return sorted(int(name) for name in found if name.isdigit())
 
+    @staticmethod
+    def has_checkpoints(path: Path) -> bool:
+        """Whether a folder has any checkpoint, whatever else it has."""
+        return any((path / CHECKPOINTS).glob("[0-9]*"))
+
     def checkpoint(self, epoch: int) -> Path:
         """The folder of an epoch's checkpoint."""
         return self.path / CHECKPOINTS / f"{epoch:04d}"
@@ -103,10 +108,14 @@ class RunFolder:
                 _sync(path)
             aside.rename(final)
             _sync(final.parent)
-            _write(self.path / CURVES, _csv(progress))
+            self.write_curves(progress)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError when a disk is full
             raise self._cannot_write(error, progress.epoch) from error
         self._prune({progress.epoch, progress.selected})
+
+    def write_curves(self, progress: Progress) -> None:
+        """Write ``curves.csv``: a line an epoch."""
+        _write(self.path / CURVES, _csv(progress))
 
     def finish(self, finished: Finished) -> Finished:
         """Write down that training is over."""
@@ -216,6 +225,11 @@ def _require_ours(path: Path) -> None:
         raise RunError(f"No run can be kept in {path}: {error.strerror}.", todo="Choose another --out.") from error
     if inside - {LOCK} and not _is_run(path, inside):
         raise RunError(f"{path} exists and is not a run folder.", todo="Choose another --out; nothing was touched.")
+    if DATA not in inside and (FINISHED in inside or RunFolder.has_checkpoints(path)):
+        raise RunError(
+            f"{path} holds checkpoints, and nothing says what they were trained on: {DATA} is missing.",
+            todo="Restore it from a copy, or choose another --out; nothing was touched.",
+        )
 
 
 def _is_run(path: Path, inside: set[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -14,6 +14,7 @@ from ascschemas.problems import Difference, RunError
 from ascschemas.run import Session
 
 SOFTWARE = ("ascfeat", "torch", "numpy")
+OPTIONAL = ("scikit-learn", "lightning")
 
 
 def choose(name: str) -> torch.device:
@@ -49,7 +50,14 @@ def session(device: torch.device, place: Place, processes: int = 1) -> Session:
 
 def software() -> dict[str, str]:
     """Versions of the packages that can change a value."""
-    return {name: version(name) for name in SOFTWARE}
+    return {name: version(name) for name in SOFTWARE} | {name: v for name in OPTIONAL if (v := _installed(name))}
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 @contextmanager

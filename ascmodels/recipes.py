@@ -108,7 +108,10 @@ def override(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRecipe:
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
     known = sorted({*_paths(TrainingRecipe), *_plugin_paths(values)} - {*SAID, *SLOTS})
     if key not in known:
-        raise UnknownName(f"There is nothing called {key!r} to set: {nearest(key, known)}", todo="Name one of these.")
+        raise UnknownName(
+            f"There is nothing called {key!r} to set: {nearest(key, known)}",
+            todo=f"Name one of these; `ascmodels papers show {values['name']}` lists all that there is.",
+        )
     *parents, last = key.split(".")
     place = values
     for parent in parents:

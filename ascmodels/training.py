@@ -12,7 +12,7 @@ import torch
 
 from ascmodels import recipes
 from ascmodels.augment import require_maskable
-from ascmodels.checkpoint import RunFolder, open_together
+from ascmodels.checkpoint import CURVES, RunFolder, open_together
 from ascmodels.data import Feed, Place, Placement, feed, placed
 from ascmodels.devices import choose, session
 from ascmodels.evaluate import trainable
@@ -30,6 +30,12 @@ from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch,
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.run import Finished, RunData, RunStore
 from ascschemas.training import TrainingRecipe
+
+PLACES: dict[Place, str] = {
+    "device": "the GPU's memory",
+    "ram": "memory",
+    "stream": "the store, a window ahead",
+}
 
 
 def train(
@@ -98,7 +104,8 @@ def train(
             if folder.finished:
                 watch.note(f"{out} is finished: nothing to do.")
                 return _drawn(folder, folder.finished, team)
-            watch.note(_forecast(data, place, device_here.type, sides, recipe, team.size))
+            where = "the store, once at most" if trainer.reads_once and place == "stream" else PLACES[place]
+            watch.note(_forecast(data, where, device_here.type, sides, recipe, team.size))
             curves = _curves(folder, team)
             task = Task(
                 recipe=recipe,
@@ -263,16 +270,17 @@ def _fed(
 
 
 def _drawn(folder: RunFolder, finished: Finished, team: Team) -> Finished:
-    """Draw the curves of a finished run, unless that is done already."""
+    """Write and draw the curves of a finished run, unless that is done already."""
     file = folder.path / "curves.png"
+    if team.leads and not (folder.path / CURVES).exists():
+        folder.write_curves(folder.progress())
     if team.leads and not file.exists():
         draw_curves(folder.progress(), folder.recipe, file)
     return finished
 
 
-def _forecast(data: RunData, place: Place, device: str, sides: Sides, recipe: TrainingRecipe, processes: int) -> str:
+def _forecast(data: RunData, where: str, device: str, sides: Sides, recipe: TrainingRecipe, processes: int) -> str:
     counts = ", ".join(f"{n} {side}" for side, n in data.clips.items() if n)
-    where = {"device": "the GPU's memory", "ram": "memory", "stream": "the store, a window ahead"}[place]
     side = "test" if recipe.selection.side == "test" else "validation"
     watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
     clips = f"{counts} clips of {data.dataset} ({data.split})"

@@ -11,7 +11,7 @@ from ascmodels.checkpoint import RunFolder
 from ascmodels.descent import Precision, autocast_for
 from ascmodels.devices import repeatable
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish
-from ascmodels.trainers.networks import scorer_of
+from ascmodels.trainers.networks import require_parts, scorer_of
 from ascschemas.problems import RunError
 from ascschemas.run import Finished
 from ascschemas.units import Size
@@ -49,6 +49,7 @@ class Lightning(Trainer):
         """Train to the last epoch, until early stopping, or until a callback stops it."""
         loop = _loop()
         autocast_for(self.precision, task.device)  # refuses what the device cannot do
+        require_parts(task.recipe, self.accumulate)
         with repeatable():
             return finish(task, loop.fit(self, task))
 

@@ -25,6 +25,7 @@ from ascmodels.trainers.base import Scorer, Task
 from ascmodels.voting import logits_of_clips, voted
 from ascmodels.watching import Moment
 from ascmodels.weights import load_weights
+from ascschemas.problems import Difference, RecipeError
 from ascschemas.run import EpochRecord
 from ascschemas.training import TrainingRecipe
 
@@ -125,6 +126,23 @@ def scored(
     mean = float(loss(logits.flatten(0, 1), wanted.repeat_interleave(logits.shape[1], dim=0)))
     said = voted(probabilities(logits, task.recipe.objective.temperature), task.recipe.vote)
     return len(targets), mean * len(targets), right(said, wanted)
+
+
+def require_parts(recipe: TrainingRecipe, parts: int) -> None:
+    """Refuse more parts than a batch has examples.
+
+    Raises
+    ------
+    RecipeError
+        With both numbers.
+    """
+    if parts > recipe.batch_size:
+        most = f"at most {recipe.batch_size}, the batch_size"
+        raise RecipeError(
+            "A batch cannot be computed in more parts than it has clips.",
+            differences=[Difference(field="trainer.accumulate", expected=most, found=str(parts))],
+            todo="Set trainer.accumulate lower, or batch_size higher.",
+        )
 
 
 def right(logits: Tensor, wanted: Tensor) -> int:

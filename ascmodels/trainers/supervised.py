@@ -20,7 +20,18 @@ from ascmodels.randomness import torch_seeded
 from ascmodels.selection import after, monitored, stale
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
-from ascmodels.trainers.networks import Sums, model_of, moment, order_of, prepared, record, right, scored, scorer_of
+from ascmodels.trainers.networks import (
+    Sums,
+    model_of,
+    moment,
+    order_of,
+    prepared,
+    record,
+    require_parts,
+    right,
+    scored,
+    scorer_of,
+)
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import StoreError
 from ascschemas.run import Finished, Progress
@@ -46,6 +57,7 @@ class Supervised(Trainer):
 
     def fit(self, task: Task) -> Finished:
         """Train to the last epoch, or until early stopping."""
+        require_parts(task.recipe, self.accumulate)
         with repeatable():
             parts, progress = self._start(task)
             for epoch in range(progress.epoch + 1, task.recipe.epochs + 1):

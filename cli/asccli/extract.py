@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from rich.text import Text
 from asccli.libraries import LIBRARIES
 from asccli.memory import leave_imports_alone
 from asccli.output import duration, err_console, progress_reporter, say, size, table
+from asccli.stopping import TERMINATED, Terminated, sigterm_raises
 from asccli.workers import known_workers, open_workers
 from ascfeat.pools import QUEUED
 from ascschemas.problems import AscError
@@ -90,15 +89,20 @@ def extract(
     interruption the same command goes on. A recording that cannot be used never stops the job: it is listed with
     its reason, here and in the store.
     """
+    from ascfeat.correction.correcting import recipe_of
     from ascfeat.datasets import open_dataset
     from ascfeat.jobs import prepare
     from ascfeat.recipes import load_recipe
     from ascfeat.store import open_place
 
     refuse_threads_and_workers(threads, workers)
-    wanted = [stored_as(load_recipe(r), compress, precision) for r in dict.fromkeys(recipes)]
+    for recipe in recipes:
+        if "+" not in recipe:
+            load_recipe(recipe)  # a wrong name is told before a large dataset is looked through
     sys.path.insert(0, "")  # a callable of --tags may lie in the current folder, as with `python -m`
     tree, manifest = open_dataset(dataset, dataset_kind)
+    known = [recipe_of(r, features, manifest.dataset) for r in dict.fromkeys(recipes)]
+    wanted = [stored_as(r, compress, precision) for r in known]
     shelves = [open_place(place) for place in libraries]
     jobs = prepare(
         tree,
@@ -175,14 +179,10 @@ def stored_as(recipe: FeatureRecipe, compress: bool | None, precision: str | Non
     return recipe.model_copy(update={"storage": recipe.storage.model_copy(update=changes)})
 
 
-class Terminated(KeyboardInterrupt):
-    """A SIGTERM, which stops a job as Ctrl-C does; batch systems send one before they kill."""
-
-
 @contextmanager
 def stopped_in_words(jobs: Sequence[Job]) -> Iterator[None]:
     """Say how far stores are when the job is stopped by a signal."""
-    with _sigterm_raises():
+    with sigterm_raises():
         try:
             yield
         except KeyboardInterrupt as stop:
@@ -191,24 +191,8 @@ def stopped_in_words(jobs: Sequence[Job]) -> Iterator[None]:
                     err_console().print(Text(_how_far(job)), soft_wrap=True)
             if isinstance(stop, Terminated):
                 err_console().print("Terminated. What is finished is kept; the same command goes on from there.")
-                sys.exit(128 + signal.SIGTERM)
+                sys.exit(TERMINATED)
             raise
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _how_far(job: Job) -> str:

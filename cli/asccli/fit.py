@@ -15,7 +15,8 @@ import click
 from asccli.extract import FEATURES
 from asccli.learning import learning_watcher
 from asccli.libraries import LIBRARIES, find_named
-from asccli.output import say
+from asccli.output import count, say
+from asccli.stopping import TERMINATED, Terminated, sigterm_raises
 
 if TYPE_CHECKING:
     from ascfeat.store import Store
@@ -87,7 +88,7 @@ def fit(
             watch=watch,
         )
     if os.environ.get("RANK", "0") == "0":  # of those that torchrun starts, one speaks
-        say(f"{out}: {done.last} epochs, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
+        say(f"{out}: {count(done.last, 'epoch')}, epoch {done.selected} selected. Next: ascmodels evaluate {out}")
 
 
 def find_store(features: Path | str, dataset: Path | None, recipe: str, libraries: Sequence[str] = ()) -> Store:
@@ -97,15 +98,24 @@ def find_store(features: Path | str, dataset: Path | None, recipe: str, librarie
     ------
     StoreError
         When there is none (with the command that makes it), or several and none was named.
+    UnknownName
+        When there is none, and a recipe of nearly that name comes with the package.
     """
     from ascfeat.datasets.listing import safe_name
+    from ascfeat.recipes import names as known
     from ascfeat.store import open_store, store_path
-    from ascschemas.problems import StoreError
+    from ascschemas.problems import StoreError, UnknownName, nearest
 
     name = safe_name(dataset.resolve().name) if dataset else None
     found = find_named([str(features), *libraries], recipe, name)
     if len(found) == 1 or (found and dataset):
         return open_store(found[0])
+    meant = nearest(recipe, known())
+    if not found and recipe not in known() and meant.startswith("did you mean"):
+        raise UnknownName(
+            f"There is no store of {recipe!r} in {features}, and no recipe of that name: {meant}",
+            todo="Name a recipe of `ascfeat recipes`, or extract your own first: `ascfeat extract --recipe FILE.yaml`.",
+        )
     folder = shlex.quote(str(dataset)) if dataset else "<dataset>"
     make = f"ascfeat extract --recipe {recipe} {folder} --features {shlex.quote(str(features))}"
     if name is not None:
@@ -122,7 +132,12 @@ def find_store(features: Path | str, dataset: Path | None, recipe: str, librarie
 def _interruptible(out: Path) -> Iterator[None]:
     """Say where an interrupted run stands, and how it goes on."""
     try:
-        yield
-    except KeyboardInterrupt:
-        say(f"Stopped. Finished epochs are kept in {out}; the same command with --resume goes on after them.", err=True)
-        sys.exit(130)
+        with sigterm_raises():
+            yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        terminated = isinstance(stop, Terminated) or getattr(stop, "code", None) == TERMINATED  # Lightning's way
+        if isinstance(stop, SystemExit) and not terminated:
+            raise
+        kept = f"Finished epochs are kept in {out}; the same command with --resume goes on after them."
+        say(f"{'Terminated' if terminated else 'Stopped'}. {kept}", err=True)
+        sys.exit(TERMINATED if terminated else 130)

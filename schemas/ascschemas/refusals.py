@@ -36,11 +36,7 @@ def refusal(
     """
     paths = list(known)
     rows = [
-        Difference(
-            field=path,
-            expected=_expected(problem, path, paths),
-            found="nothing" if problem["type"] == "missing" else _found(problem["input"]),
-        )
+        Difference(field=path, expected=_expected(problem, path, paths), found=_found(problem))
         for problem in error.errors(include_url=False)
         for path in [prefix + _path(problem["loc"], unions)]
     ]
@@ -59,10 +55,22 @@ def _expected(problem: ErrorDetails, path: str, known: list[str]) -> str:
         return "a value"
     if problem["type"] == "union_tag_invalid":
         return f"kind to be one of {problem['ctx']['expected_tags']}"
+    if _together(problem):
+        return "values that can be meant together"
     return problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def _found(value: object) -> str:
+def _together(problem: ErrorDetails) -> bool:
+    """Whether several values are each legal, and their combination is not."""
+    return problem["type"] == "value_error" and isinstance(problem["input"], dict)
+
+
+def _found(problem: ErrorDetails) -> str:
+    value: object = problem["input"]
+    if problem["type"] == "missing":
+        return "nothing"
+    if _together(problem):
+        return problem["msg"].removeprefix("Value error, ")
     if isinstance(value, dict) and "kind" in value:
         return f"kind {value['kind']}"
     return "what is written there" if isinstance(value, dict | list | tuple) else repr(value)

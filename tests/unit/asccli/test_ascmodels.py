@@ -1,6 +1,7 @@
 """The command ascmodels: what it finds, prints and refuses."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -183,3 +184,26 @@ def test_help_and_version_need_no_torch(monkeypatch):
 
     code = "import sys, asccli.ascmodels; sys.exit('torch' in sys.modules or 'zarr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_features_that_nobody_knows_are_told_the_nearest(place, ascmodels):
+    status, _, err = fit(ascmodels, "scenes", "--out", "run", "--set", "features=logmel265")
+    assert status == 2
+    assert "no recipe of that name: did you mean logmel256" in " ".join(err.split())
+    assert "--recipe logmel265" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["supervised", "lightning"])
+def test_a_terminated_training_says_how_it_goes_on(place, trainer):
+    words = ["small.yaml", "scenes", "--out", "run", "--set", "epochs=100000", "--trainer", trainer, "--device", "cpu"]
+    command = [sys.executable, "-c", "from asccli.ascmodels import main; main()", "fit", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=place) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("epoch"))
+        process.terminate()
+        said = process.stderr.read()
+    assert process.returncode == 143, line + said
+    assert "Finished epochs are kept in run" in said
+    assert "Traceback" not in said
+    assert RunFolder(place / "run").epochs()

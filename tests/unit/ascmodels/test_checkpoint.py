@@ -184,3 +184,16 @@ def test_the_folder_of_another_tool_is_left_alone_though_it_has_a_config(opened,
     with pytest.raises(RunError, match="not a run folder"), opened():
         pass
     assert (tmp_path / "run" / "config.json").read_text() == '{"model": "precious"}'
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_checkpoints_of_nobody_knows_what_are_not_trained_over(opened, finished):
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
+        if finished:
+            folder.finish(Finished(last=1, selected=1, stopped="epochs"))
+    (folder.path / "data.json").unlink()
+    before = {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
+    with pytest.raises(RunError, match="nothing says what"), opened(resume=True):
+        pass
+    assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before

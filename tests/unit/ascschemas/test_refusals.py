@@ -24,3 +24,16 @@ def test_a_missing_key_is_called_missing() -> None:
         AudioFormat.model_validate({"sample_rate": 8000, "channels": 1})
     (row,) = refusal(caught.value, what="No.", todo="Mend it.").differences
     assert (row.field, row.expected, row.found) == ("frames", "a value", "nothing")
+
+
+def test_values_that_contradict_each_other_are_what_was_found() -> None:
+    from ascschemas.training import Selection, TrainingRecipe
+
+    watched = Selection(side="last", fraction=0).model_dump()
+    values = {"name": "x", "features": "y", "family": {"kind": "z"}, "objective": {"kind": "focal"}, "epochs": 1}
+    values |= {"optimiser": {"kind": "sgd"}, "schedule": {"kind": "plateau"}, "selection": watched}
+    with pytest.raises(ValidationError) as caught:
+        TrainingRecipe.model_validate(values)
+    (row,) = refusal(caught.value, what="No.", todo="Mend it.").differences
+    assert (row.field, row.expected) == ("as a whole", "values that can be meant together")
+    assert row.found.startswith("a plateau schedule and early stopping need clips to watch")

@@ -272,3 +272,24 @@ def test_a_run_whose_result_is_gone_is_not_called_finished(tmp_path, store, reci
     if folder.epochs() or finished:
         with pytest.raises(RunError, match=f"The checkpoint of epoch {selected}, the best of .* is not there"):
             train(recipe, store, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_curves_that_somebody_removed_are_written_again(tmp_path, store, recipe):
+    train(recipe, store, tmp_path / "run", device="cpu")
+    curves = tmp_path / "run" / "curves.csv"
+    before = curves.read_bytes()
+    curves.unlink()
+    train(recipe, store, tmp_path / "run", device="cpu")
+    assert curves.read_bytes() == before
+
+
+@pytest.mark.parametrize("trainer", ["supervised", "lightning"])
+def test_more_parts_than_a_batch_has_clips_are_refused(tmp_path, store, recipe, trainer):
+    if trainer == "lightning":
+        pytest.importorskip("lightning")
+    asked = recipes.override(recipe, [f"trainer.kind={trainer}", "trainer.accumulate=17"])
+    with pytest.raises(RecipeError) as refused:
+        train(asked, store, tmp_path / "run", device="cpu")
+    (row,) = refused.value.differences
+    assert (row.field, row.found) == ("trainer.accumulate", "17")
+    assert "at most 16" in row.expected
