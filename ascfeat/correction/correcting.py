@@ -15,7 +15,7 @@ from ascfeat.datasets import open_dataset
 from ascfeat.datasets.tree import Tree
 from ascfeat.extract import run
 from ascfeat.jobs import check_space, prepare
-from ascfeat.recipes import load_recipe
+from ascfeat.recipes import load_recipe, names
 from ascfeat.store import (
     Folder,
     Place,
@@ -32,6 +32,7 @@ from ascfeat.store.views import needing
 from ascschemas.correction import Method
 from ascschemas.dataset import Manifest
 from ascschemas.problems import AscError, DatasetError, Difference, StoreError, StoreMismatch, differences
+from ascschemas.recipe import FeatureRecipe
 
 if TYPE_CHECKING:
     import xarray
@@ -163,6 +164,24 @@ def find_dataset(features: Place | Path | str, dataset: Path | str | None, kind:
             todo="Name the dataset's folder: `ascfeat correct --ref ABC DATASET`.",
         )
     return next(_nearby(library, names[0], stores, kind), Found(names[0]))
+
+
+def recipe_of(name: str, features: Place | Path | str, dataset: str) -> FeatureRecipe:
+    """A recipe by its name or file; ``logmel256+ref_abc`` by the store of that name, or by the coefficients' own.
+
+    Raises
+    ------
+    UnknownName, RecipeError
+        As ``load_recipe``.
+    """
+    base, plus, correction = name.partition("+")
+    if not plus or base not in names():
+        return load_recipe(name)
+    held = _store(store_path(features, dataset, name))
+    if held is not None and held.header.recipe.correction is not None:
+        return held.header.recipe
+    place = coefficient_place(features, dataset, correction)
+    return load_recipe(base).corrected(read_coefficients(place)[0], correction)
 
 
 def made_from(asked: Asked, place: Place) -> Made:
