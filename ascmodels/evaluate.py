@@ -171,6 +171,7 @@ def _provenance(folder: RunFolder, device: str) -> Provenance:
         dataset_kind=data.dataset_kind,
         split=data.split,
         stores={s.header.recipe.name: s.digest for s in data.stores},
+        corrections={s.header.recipe.name: c.words() for s in data.stores if (c := s.header.recipe.correction)},
         software=software(),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,14 @@ def _paragraphs(report: Report) -> Iterator[str]:
     yield "![Confusion matrix](confusion.png)\n"
     yield f"{made.family} with {made.parameters:,} trainable parameters. Training recipe `{made.fingerprint[:16]}`,"
     yield from (f"features {name} `{digest[:16]}`." for name, digest in made.stores.items())
+    for name, words in made.corrections.items():
+        yield f"{name}: {corrected(words)}."
+
+
+def corrected(words: Mapping[str, str]) -> str:
+    """A correction of devices, in words."""
+    by = ", ".join(f"{key} {value[:16] if key == 'digest' else value}" for key, value in words.items())
+    return f"spectra corrected by device ({by})"
 
 
 def _claims(report: Report) -> Iterator[str]:

@@ -90,6 +90,7 @@ def train(
     source = joined(source)
     require_all(recipe, source, features)
     split = split or default_split(source)
+    require_split(source, split)
     sides = divide(source, split, recipe, examples=source.examples)
     data = describe(source, split, sides, recipe)
     trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
@@ -181,12 +182,39 @@ def require(training: str, name: str, source: FeatureSource, features: FeatureRe
         apart: tuple[Difference, ...] = (Difference(field="recipe", expected=name, found=found.name),)
     else:
         apart = differences(_values(features), _said(found, features)) if features else ()
+    wanted = uncorrected(name) != name
+    if wanted != (found.correction is not None):
+        said = f"reference {', '.join(found.correction.reference)}" if found.correction else "none"
+        apart = (*apart, Difference(field="correction", expected="one" if wanted else "none", found=said))
     if apart:
         raise StoreMismatch(
             f"{source.place} does not hold the features that {training} is trained from.",
             differences=apart,
             todo=f"Make them with `ascfeat extract --recipe {name} <dataset>` in another --features folder.",
         )
+
+
+def require_split(source: Joined, split: str) -> None:
+    """Refuse spectra that were corrected by what was measured on another split, whose training side may test here.
+
+    Raises
+    ------
+    StoreMismatch
+        With both splits.
+    """
+    made = {m.source.place.absolute: m.source.header.recipe.correction for m in source.members}
+    other = {place: c.split for place, c in made.items() if c and c.split != split}
+    if other:
+        raise StoreMismatch(
+            f"The correction of these spectra was estimated on another split than {split}.",
+            differences=[Difference(field=place, expected=split, found=found) for place, found in other.items()],
+            todo=f"Make one with `ascfeat correct --split {split} …`, or train with --split of the correction.",
+        )
+
+
+def uncorrected(name: str) -> str:
+    """The recipe that a corrected one is called after: ``logmel256`` of ``logmel256+ref_abc``."""
+    return name.partition("+")[0]
 
 
 def _alike(found: FeatureRecipe, expected: FeatureRecipe) -> bool:

@@ -51,10 +51,12 @@ def _stores(folder: RunFolder, features: Path | str | None) -> Joined:
 
 
 def _show(report: Report) -> None:
-    from ascmodels.report import percent
+    from ascmodels.report import corrected, percent
 
     best, last = report.selected, report.last
     say(f"{report.provenance.recipe} on {report.provenance.dataset}, {report.provenance.split}")
+    for name, words in report.provenance.corrections.items():
+        say(f"{name}: {corrected(words)}")
     say(f"{percent(report.headline_accuracy)} %: {report.headline}")
     say(f"{report.selection} Reported: epoch {best.epoch}.")
     _groups("overall", [best.overall], [last.overall], last.epoch)

@@ -43,6 +43,9 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
     show_default=True,
     help="Where features are read from while training: the GPU's memory, RAM, the store; auto is the first that fits.",
 )
+@click.option(
+    "--correction", metavar="NAME", help="Train on spectra corrected by device, such as ref_abc; see `ascfeat correct`."
+)
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 def fit(
     name: str,
@@ -57,6 +60,7 @@ def fit(
     select: str | None,
     trainer: str | None,
     placement: str,
+    correction: str | None,
     resume: bool,
 ) -> None:
     """Train the recipe NAME on the features of DATASET, into the folder --out.
@@ -69,11 +73,14 @@ def fit(
     from ascfeat.recipes import load_recipe, names
     from ascmodels import papers, recipes
     from ascmodels.joining import join
-    from ascmodels.training import train
+    from ascmodels.training import train, uncorrected
 
     short = {"seed": seed, "selection.side": select, "trainer.kind": trainer}
     asked = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     recipe = recipes.override(papers.load(name), asked)
+    if correction is not None:
+        corrected = ", ".join(f"{wanted}+{correction}" for wanted in recipe.features)
+        recipe = recipes.override(recipe, [f"features=[{corrected}]"])
     stores = join(*(find_store(features, dataset, wanted, libraries) for wanted in recipe.features))
     with _interruptible(out), learning_watcher() as watch:
         done = train(
@@ -84,7 +91,7 @@ def fit(
             device=device,
             placement=placement,  # type: ignore[arg-type]  # click has checked it
             resume=resume,
-            features=[load_recipe(wanted) if wanted in names() else None for wanted in recipe.features],
+            features=[load_recipe(base) if base in names() else None for base in map(uncorrected, recipe.features)],
             watch=watch,
         )
     if os.environ.get("RANK", "0") == "0":  # of those that torchrun starts, one speaks
@@ -117,7 +124,9 @@ def find_store(features: Path | str, dataset: Path | None, recipe: str, librarie
             todo="Name a recipe of `ascfeat recipes`, or extract your own first: `ascfeat extract --recipe FILE.yaml`.",
         )
     folder = shlex.quote(str(dataset)) if dataset else "<dataset>"
-    make = f"ascfeat extract --recipe {recipe} {folder} --features {shlex.quote(str(features))}"
+    base, _, corrected = recipe.partition("+")
+    verb = f"correct --ref <devices> --name {corrected}" if corrected else "extract"
+    make = f"ascfeat {verb} --recipe {base} {folder} --features {shlex.quote(str(features))}"
     if name is not None:
         path = store_path(features, name, recipe)
         raise StoreError(f"There is no store of {recipe} for {dataset}: {path}.", todo=f"Make it with `{make}`.")

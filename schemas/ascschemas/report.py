@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ascschemas.base import Frozen
 from ascschemas.training import Claim
@@ -102,6 +102,8 @@ class Provenance(Frozen):
     """Its loader in ``ascfeat.datasets``."""
     split: Name
     """Name of the split."""
+    corrections: dict[str, dict[str, str]] = Field(default={})
+    """For each feature recipe whose spectra were corrected by device, what tells that correction from another."""
     stores: dict[str, Digest]
     """Digest of each feature store's seal, by feature recipe."""
     software: dict[str, str]
