@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ascschemas.base import Frozen
+from ascschemas.correction import Audit
 from ascschemas.dataset import Manifest
 from ascschemas.findings import CheckReport
 from ascschemas.recipe import FeatureRecipe
@@ -17,6 +18,7 @@ from ascschemas.training import TrainingRecipe
 
 DOCUMENTS: dict[str, type[Frozen]] = {
     "check_report": CheckReport,
+    "correction_audit": Audit,
     "feature_recipe": FeatureRecipe,
     "manifest": Manifest,
     "report": Report,
