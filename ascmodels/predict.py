@@ -39,7 +39,7 @@ class Prediction:
         return max(self.probabilities, key=self.probabilities.__getitem__, default="")
 
 
-def predict(path: Path, files: Sequence[Path], *, device: str = "auto") -> Iterator[Prediction]:
+def predict(path: Path, files: Sequence[Path], *, device: str = "auto", recorder: str = "") -> Iterator[Prediction]:
     """Classify audio files with the selected epoch of a run.
 
     Features are made as those of the run's store were. Probabilities are ``softmax(z / T)`` with the temperature that
@@ -53,6 +53,9 @@ def predict(path: Path, files: Sequence[Path], *, device: str = "auto") -> Itera
         Recordings.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    recorder : str
+        The device that recorded the files, where the run was trained on spectra that are corrected by device; without
+        it they are not corrected.
 
     Yields
     ------
@@ -65,7 +68,10 @@ def predict(path: Path, files: Sequence[Path], *, device: str = "auto") -> Itera
         When the run has no checkpoint yet.
     """
     folder, scorer = _selected(path, device)
-    made = (features_of(files, store.header) for store in folder.data.stores)
+    headers = [store.header for store in folder.data.stores]
+    one_corrects = any(header.recipe.correction for header in headers)
+    asked = ["" if one_corrects and not header.recipe.correction else recorder for header in headers]
+    made = [features_of(files, header, recorder=name) for header, name in zip(headers, asked, strict=True)]
     for found in zip(*made, strict=True):
         file, features = found[0][0], [values for _, values in found]
         problem = next((f for f in features if isinstance(f, AudioError)), None)

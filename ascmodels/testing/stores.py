@@ -9,6 +9,7 @@ import numpy as np
 
 from ascfeat.store import Store, Writer, clip_table, create, open_store, row, table_digest, unit_rows
 from ascmodels import recipes
+from ascschemas.correction import Correction
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
 from ascschemas.layout import Axis, Layout
 from ascschemas.recipe import FeatureRecipe, Patches
@@ -63,6 +64,7 @@ def make_store(
     clips_per_unit: int | None = None,
     seal: bool = True,
     patches: Patches | None = None,
+    correction: Correction | None = None,
 ) -> Store:
     """Write a store whose classes differ in one band each, over noise, so that little training tells them apart.
 
@@ -84,11 +86,15 @@ def make_store(
         Whether to finish it.
     patches : Patches, optional
         How its recipe cuts clips.
+    correction : Correction, optional
+        What its recipe corrects devices by.
     """
     clips = scene_clips() if clips is None else clips
     splits = (scene_split(clips),) if splits is None else splits
     manifest = Manifest(dataset=path.parent.name, kind="made_up", clips=clips, splits=splits)
-    header = _header(path.stem, manifest, shape or layout(), clips_per_unit or len(clips), patches)
+    made = {"name": path.stem, "representation": {"kind": "made_up"}, "patches": patches, "correction": correction}
+    recipe = FeatureRecipe.model_validate(made)
+    header = _header(recipe, manifest, shape or layout(), clips_per_unit or len(clips))
     create(path, header, manifest)
     writer = Writer(path)
     values = features(manifest, header.layout)
@@ -129,17 +135,14 @@ def _clips(locations: int, devices: tuple[str, ...]) -> Iterator[Clip]:
                     )
 
 
-def _header(
-    recipe: str, manifest: Manifest, shape: Layout, clips_per_unit: int, patches: Patches | None
-) -> StoreHeader:
-    made = FeatureRecipe.model_validate({"name": recipe, "representation": {"kind": "made_up"}, "patches": patches})
+def _header(recipe: FeatureRecipe, manifest: Manifest, shape: Layout, clips_per_unit: int) -> StoreHeader:
     return StoreHeader(
         table=table_digest(clip_table(manifest)),
         dataset=manifest.dataset,
         dataset_kind=manifest.kind,
         manifest=manifest.fingerprint,
-        recipe=made,
-        recipe_fingerprint=made.fingerprint,
+        recipe=recipe,
+        recipe_fingerprint=recipe.fingerprint,
         audio=AudioFormat(sample_rate=8000, channels=1, frames=8000),
         layout=shape,
         clips=len(manifest.clips),

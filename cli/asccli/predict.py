@@ -22,16 +22,22 @@ SHOWN = 3
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE...")
 @DEVICE
+@click.option("--recorder", default="", help="Device that made the recordings, where RUN corrects spectra by device.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every class.")
-def predict(run: Path, files: tuple[Path, ...], device: str, as_json: bool) -> int:
+def predict(run: Path, files: tuple[Path, ...], device: str, recorder: str, as_json: bool) -> int:
     """Classify audio files with the selected epoch of RUN.
 
     A file that cannot be used is named with its reason; the others are still classified, and the exit status is 1.
     """
+    from ascmodels.checkpoint import RunFolder
     from ascmodels.predict import predict as predicted
 
+    if not recorder and any(store.header.recipe.correction for store in RunFolder(run).data.stores):
+        say(
+            f"{run} was trained on spectra corrected by device; these are not corrected: --recorder names it.", err=True
+        )
     failed = 0
-    for one in predicted(run, files, device=device):
+    for one in predicted(run, files, device=device, recorder=recorder):
         failed += one.problem is not None
         if as_json:
             click.echo(json.dumps(_plain(one)))

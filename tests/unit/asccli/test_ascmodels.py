@@ -207,3 +207,9 @@ def test_a_terminated_training_says_how_it_goes_on(place, trainer):
     assert "Finished epochs are kept in run" in said
     assert "Traceback" not in said
     assert RunFolder(place / "run").epochs()
+
+
+def test_a_correction_is_asked_for_by_name(place, ascmodels):
+    status, _, err = fit(ascmodels, "scenes", "--out", "run", "--correction", "ref_ab")
+    assert status == 2
+    assert "ascfeat correct --ref <devices> --name ref_ab --recipe made_up scenes --features features" in err

@@ -6,10 +6,13 @@ import pytest
 
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
+from ascmodels.evaluate import evaluate
+from ascmodels.report import markdown
 from ascmodels.testing.stores import make_store, scene_clips, scene_split
 from ascmodels.training import require, train
 from ascmodels.watching import Watcher
 from ascschemas.base import Parameters
+from ascschemas.correction import Correction, Grid
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError, RunError, StoreError, StoreMismatch
 from ascschemas.recipe import Patches
@@ -171,3 +174,43 @@ def test_a_store_of_another_name_counts_by_its_values(tmp_path, recipe):
         with pytest.raises(StoreMismatch) as refused:
             require("small", "made_up", store, expected)
         assert [d.field for d in refused.value.differences] == ["recipe"]
+
+
+def corrected(tmp_path, name="made_up+ref_ab", split="fold1"):
+    grid = Grid(sample_rate=8000, n_fft=16, win_length=16, hop_length=8, window="hann", remove_dc=False)
+    factors = {device: [1.0] * grid.bins for device in "ab"}
+    correction = Correction.of(factors, reference="ab", method="mean", split=split, grid=grid)
+    return make_store(tmp_path / "scenes" / f"{name}.zarr", correction=correction)
+
+
+def test_corrected_spectra_are_trained_on_where_they_are_asked_for_and_named_in_the_report(tmp_path, recipe):
+    store = corrected(tmp_path)
+    asked = recipes.override(recipe, ["features=made_up+ref_ab", "epochs=1"])
+    train(asked, store, tmp_path / "run", device="cpu")
+    report = evaluate(tmp_path / "run", store, device="cpu")
+    (words,) = report.provenance.corrections.values()
+    assert (words["reference"], words["split"]) == ("a, b", "fold1")
+    assert "spectra corrected by device (reference a, b" in markdown(report)
+
+
+def test_corrected_spectra_and_others_are_not_taken_for_each_other(tmp_path, recipe, store):
+    renamed = corrected(tmp_path, "made_up")
+    with pytest.raises(StoreMismatch) as refused:
+        train(recipe, renamed, tmp_path / "run", device="cpu")
+    assert [(d.field, d.expected, d.found) for d in refused.value.differences] == [
+        ("correction", "none", "reference a, b")
+    ]
+    plain = make_store(tmp_path / "plain" / "made_up+ref_ab.zarr")
+    with pytest.raises(StoreMismatch) as refused:
+        train(recipes.override(recipe, ["features=made_up+ref_ab"]), plain, tmp_path / "run", device="cpu")
+    assert [d.field for d in refused.value.differences] == ["correction"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_correction_of_another_split_is_refused(tmp_path, recipe):
+    store = corrected(tmp_path, split="fold2")
+    asked = recipes.override(recipe, ["features=made_up+ref_ab"])
+    with pytest.raises(StoreMismatch, match="another split") as refused:
+        train(asked, store, tmp_path / "run", device="cpu")
+    (row,) = refused.value.differences
+    assert (row.expected, row.found) == ("fold1", "fold2")
