@@ -34,7 +34,7 @@ def predict(run: Path, files: tuple[Path, ...], device: str, recorder: str, as_j
 
     if not recorder and any(store.header.recipe.correction for store in RunFolder(run).data.stores):
         say(
-            f"{run} was trained on spectra corrected by device; these are not corrected: --recorder names it.", err=True
+            f"{run} was trained on spectra corrected by device; these are not: --recorder names it.", err=True
         )
     failed = 0
     for one in predicted(run, files, device=device, recorder=recorder):

@@ -27,8 +27,8 @@ def run(tmp_path, store, recipe):
 def features_of(store):
     """What ascfeat.extract.features_of does, from the store's own clips instead of audio."""
 
-    def made(files, header):
-        assert header == store.header
+    def made(files, header, recorder):
+        assert (header, recorder) == (store.header, "")
         for file in files:
             bad = AudioError("empty", f"{file} is empty: 0 bytes.", todo="Restore the file.")
             yield file, bad if file.name == "bad" else store.read([int(file.name)])[0]
