@@ -140,7 +140,7 @@ def test_predictions_are_lines_or_json_and_a_bad_file_is_status_1(place, ascmode
 
     store = Store(place / "features" / "scenes" / "made_up.zarr")
 
-    def features_of(files, header):
+    def features_of(files, header, recorder):
         for file in files:
             bad = AudioError("empty", f"{file} is empty: 0 bytes.", todo="Restore the file.")
             yield file, bad if file.name == "bad.wav" else store.read([0])[0]
