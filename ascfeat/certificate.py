@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,7 +32,8 @@ Values = npt.NDArray[np.float32]
 REFERENCE = "librosa"
 """The backend that certificates are made with."""
 SAMPLE, TRIES = 3, 12
-"""Clips that a certificate compares, and those that are looked at to find as many unchanged."""
+"""Clips that a certificate compares, and those that are looked at to find as many unchanged; of a store that corrects
+devices one of each device, where these are more."""
 TOLERANCE = 1e-5
 """Largest relative difference of a backend that computes in full float32 (2e-6 measured); TF32 gives 4e-5 and more."""
 WRONG = 1e-2
@@ -96,7 +98,8 @@ def certify(store: Store, tree: Tree, *, device: str) -> Certificate | None:
     if REFERENCE not in representation(store.header.recipe.representation).backends:
         return None
     records = list(store.records())
-    sample = list(islice(_unchanged(store, tree, records), SAMPLE))
+    size = max(SAMPLE, len({*recorders(store).values()}))
+    sample = list(islice(_unchanged(store, tree, records, size - SAMPLE + TRIES), size))
     if not sample:
         return None
     ways = references(store)
@@ -126,9 +129,20 @@ def _tf32(header: StoreHeader) -> Literal["off", "on"]:
 
 
 def drawn(store: Store, records: Sequence[ClipRecord | None]) -> list[int]:
-    """Positions of the clips that hold values, in the order of their ids' SHA-256: any first few are a fair sample."""
+    """Positions of the clips that hold values, in the order of their ids' SHA-256: any first few are a fair sample.
+
+    Of a store that corrects devices, one of each device in turn: each has a transform of its own.
+    """
     usable = [i for i, r in enumerate(records) if r is not None and not r.excluded]
-    return sorted(usable, key=lambda i: hashlib.sha256(store.ids[i].encode()).digest())
+    order = sorted(usable, key=lambda i: hashlib.sha256(store.ids[i].encode()).digest())
+    if not (devices := recorders(store)):
+        return order
+    seen, turn = Counter[str](), dict[int, int]()
+    for i in order:
+        device = devices[store.ids[i]]
+        turn[i] = seen[device]
+        seen[device] += 1
+    return sorted(order, key=turn.__getitem__)
 
 
 def references(store: Store) -> tuple[Reference, ...]:
@@ -252,9 +266,9 @@ def _refuse_wrong(store: Store, found: Sequence[Comparison]) -> None:
             )
 
 
-def _unchanged(store: Store, tree: Tree, records: Sequence[ClipRecord | None]) -> Iterator[int]:
+def _unchanged(store: Store, tree: Tree, records: Sequence[ClipRecord | None], tries: int) -> Iterator[int]:
     """Of the first clips drawn, those whose recordings still are what the ledger says."""
-    for position in drawn(store, records)[:TRIES]:
+    for position in drawn(store, records)[:tries]:
         record = records[position]
         try:
             if record is not None and digest(read(tree, store.ids[position])) == record.source:

@@ -15,15 +15,18 @@ import soundfile
 from parallel import RATE, Recorded, make_dataset, taps, usual
 
 import ascfeat
+from ascfeat import work
 from ascfeat.correction.correcting import find_dataset, recipe_of
 from ascfeat.datasets import open_dataset
 from ascfeat.difference import compare
 from ascfeat.extract import features_from, features_of, run
 from ascfeat.jobs import prepare
+from ascfeat.pools import Processes, Threads
 from ascfeat.recipes import load_recipe
 from ascfeat.repair import repair
 from ascfeat.store import Folder, find_stores, open_store, read_coefficients
 from ascfeat.verify import recomputed
+from ascfeat.work import transforms
 from ascschemas.problems import AscError, DatasetError, RecipeError, StoreError, StoreMismatch
 from ascschemas.store import StoreHeader
 
@@ -127,6 +130,53 @@ def test_corrected_features_are_librosas_and_the_store_needs_nobody_else(made, t
     again = prepare(*open_dataset(root), [store.header.recipe], features)
     assert not again[0].pending
     assert StoreHeader.model_validate_json(store.header.model_dump_json()) == store.header
+
+
+def test_a_certificate_looks_at_every_device(recordings, tmp_path):
+    root = recordings([*usual(), *[Recorded(30 + i, ("s1",), side="test") for i in range(3)]])
+    ascfeat.correct(root, features=tmp_path / "f", recipes=["mean_spectrum"])
+    store = open_store(tmp_path / "f/set/mean_spectrum+ref_abc.zarr")
+    certificate = store.seal.certificate
+    assert sorted(store.devices[store.ids.index(c)] for c in certificate.clips) == ["a", "b", "c", "s1"]
+    assert certificate.holds
+
+
+def test_a_store_that_corrects_wrongly_is_not_sealed(recordings, tmp_path, monkeypatch):
+    """One device's recordings are forgotten by what computes; the certificate has its own transforms, and sees it."""
+    root = recordings([Recorded(i) for i in range(6)])
+
+    def forgetful(*args, **named):
+        plain, corrected = transforms(*args, **named)
+        return plain, {**corrected, "b": plain}
+
+    monkeypatch.setattr(work, "transforms", forgetful)
+    with pytest.raises(StoreError, match="is not sealed"):
+        ascfeat.correct(root, features=tmp_path / "f", recipes=["mean_spectrum"])
+
+
+@pytest.mark.parametrize("workers", [Threads(2), Processes(2)], ids=str)
+def test_workers_correct_to_the_same_bytes(made, tmp_path, workers):
+    root, features, _ = made
+    store = open_store(features / "set/small+ref_abc.zarr")
+    tree, manifest = open_dataset(root)
+    jobs = prepare(tree, manifest, [store.header.recipe], tmp_path / "w")
+    (outcome,) = run(tree, manifest, jobs, workers=workers)
+    assert open_store(outcome.place).seal == store.seal
+
+
+def test_few_moments_of_all_devices_are_bridged_by_the_anchor(recordings, tmp_path):
+    """As in 2020 Mobile: b and c share moments with a, and hardly any with each other; both responses come back."""
+    moments = [Recorded(i, ("a", "b") if i % 2 else ("a", "c")) for i in range(12)] + [Recorded(12)]
+    array = ascfeat.correct(recordings(moments), features=tmp_path / "f", recipes=())
+    audit = array.attrs["audit"]
+    assert (audit["pairing"], audit["anchor"], audit["identity"]) == ("anchor", "a", None)
+    assert {d["device"]: len(d["clips"]) for d in audit["devices"]} == {"a": 13, "b": 7, "c": 7}
+    heard = (array.frequency.values >= 100) & (array.frequency.values <= 16_000)
+    for device in "bc":
+        ratio = array.sel(device="a").values / array.sel(device=device).values
+        apart = 20 * np.log10(ratio / np.abs(np.fft.rfft(taps(device), 2048)))[heard]
+        assert np.sqrt(np.mean((apart - apart.mean()) ** 2)) < 0.1
+    assert audit["held_out"]["after"] < 0.1 * audit["held_out"]["before"]
 
 
 def test_new_recordings_are_corrected_where_their_device_is_named(made):
