@@ -21,7 +21,7 @@ from ascfeat.dsp.backends import fastest
 from ascfeat.dsp.devices import cuda_version, device_name
 from ascfeat.representations import Representation, representation
 from ascfeat.store import Problem, ProblemKind, Store
-from ascfeat.work import Target, ordered, recorders, transforms
+from ascfeat.work import Target, ordered, transforms
 from ascschemas.certificate import Certificate, Comparison
 from ascschemas.problems import AudioError, Difference, StoreError
 from ascschemas.recipe import Decode
@@ -98,7 +98,7 @@ def certify(store: Store, tree: Tree, *, device: str) -> Certificate | None:
     if REFERENCE not in representation(store.header.recipe.representation).backends:
         return None
     records = list(store.records())
-    size = max(SAMPLE, len({*recorders(store).values()}))
+    size = max(SAMPLE, len({*store.recorders.values()}))
     sample = list(islice(_unchanged(store, tree, records, size - SAMPLE + TRIES), size))
     if not sample:
         return None
@@ -135,7 +135,7 @@ def drawn(store: Store, records: Sequence[ClipRecord | None]) -> list[int]:
     """
     usable = [i for i, r in enumerate(records) if r is not None and not r.excluded]
     order = sorted(usable, key=lambda i: hashlib.sha256(store.ids[i].encode()).digest())
-    if not (devices := recorders(store)):
+    if not (devices := store.recorders):
         return order
     seen, turn = Counter[str](), dict[int, int]()
     for i in order:
@@ -147,7 +147,7 @@ def drawn(store: Store, records: Sequence[ClipRecord | None]) -> list[int]:
 
 def references(store: Store) -> tuple[Reference, ...]:
     """Every way to compute a store's features again: in ``REFERENCE``, or by their own code where it does not."""
-    header, devices = store.header, recorders(store)
+    header, devices = store.header, store.recorders
     kind = representation(header.recipe.representation)
     backend, name = fastest(kind.backends, "cpu"), "the recordings, by the same code"
     if REFERENCE in kind.backends:

@@ -21,7 +21,6 @@ from ascfeat.store.metadata import ROOT, SPARE, copy_mark
 from ascfeat.store.places import Folder, Place, open_place, refuse_writing
 from ascfeat.store.reading import Rewritten, lost_root, unfinished_copy
 from ascfeat.tags import Given, TagSource, sources_for, with_tags
-from ascfeat.work import recorders
 from ascschemas.dataset import Manifest
 from ascschemas.problems import Difference, RecipeError, SpaceError, StoreError, StoreMismatch, differences
 from ascschemas.recipe import FeatureRecipe
@@ -414,7 +413,7 @@ def _held(look: _Look, store: Store, seen: Recordings | None, *, strange: bool =
 def _recorded_otherwise(look: _Look, store: Store) -> frozenset[str]:
     """Clips of a store that corrects devices whose device is another by the dataset: their values are not taken."""
     said = {c.id: c.device for c in look.manifest.clips}
-    return frozenset(clip for clip, device in recorders(store).items() if said.get(clip, device) != device)
+    return frozenset(clip for clip, device in store.recorders.items() if said.get(clip, device) != device)
 
 
 def _told(store: Store, seen: Recordings) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ascfeat.units import (
     publish,
     rows_of,
 )
-from ascfeat.work import Reuse, Target, ordered, recorders, target
+from ascfeat.work import Reuse, Target, ordered, target
 from ascschemas.store import StoreHeader
 
 Progress = Callable[[int], None]
@@ -70,7 +70,7 @@ class Course:
 
     def target(self, device: str) -> Target:
         """The store's recipe, ready to compute on a device."""
-        return target(self.header, device, self.tags, self.reuse, devices=recorders(self.writer))
+        return target(self.header, device, self.tags, self.reuse, devices=self.writer.recorders)
 
     def published(self, units: Sequence[int]) -> None:
         """Count the clips of units that are written."""

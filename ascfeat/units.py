@@ -21,7 +21,7 @@ from ascfeat.store import Row, Store, Writer, row, unit_rows
 from ascfeat.store.places import Place
 from ascfeat.stretches import Stretch
 from ascfeat.tags import KIND, TagSource, TagTable
-from ascfeat.work import OneClip, Reuse, Target, recorders, target
+from ascfeat.work import OneClip, Reuse, Target, target
 from ascschemas import problems
 from ascschemas.problems import AscError, AudioError, DatasetError, Difference, SpaceError, StoreError
 from ascschemas.store import StoreHeader
@@ -360,7 +360,7 @@ def _writer(shelf: Shelf) -> Writer:
 def _target(shelf: Shelf, store: Store, device: str) -> Target | None:
     if shelf.header.recipe.representation.kind == KIND:
         return None
-    return target(shelf.header, device, reuse=shelf.reuse, devices=recorders(store))
+    return target(shelf.header, device, reuse=shelf.reuse, devices=store.recorders)
 
 
 def _filling(opened: Opened, number: int, units: Sequence[int], task: Errand) -> Filling:

@@ -16,7 +16,6 @@ from ascfeat.audio import Recording, decode, waveform, waveform_format
 from ascfeat.datasets.tree import Tree
 from ascfeat.digests import own_digests
 from ascfeat.representations import Representation, Transform, representation
-from ascfeat.store import Store
 from ascfeat.tags import TagSource, checked_row, require_source
 from ascschemas.problems import AudioError
 from ascschemas.recipe import Decode
@@ -164,11 +163,6 @@ def transforms(
 def recorded_by(header: StoreHeader, clips: Sequence[str], devices: Sequence[str]) -> dict[str, str]:
     """What recorded each clip, for a store that corrects devices; nothing for any other."""
     return dict(zip(clips, devices, strict=True)) if header.recipe.correction else {}
-
-
-def recorders(store: Store) -> dict[str, str]:
-    """What recorded each clip of a store that corrects devices; of any other, nothing, and nothing is read."""
-    return recorded_by(store.header, store.ids, store.devices) if store.header.recipe.correction else {}
 
 
 def _computed(tree: Tree, clip: str, targets: Sequence[Target]) -> list[OfClip]:

@@ -105,6 +105,11 @@ class Store:
         """Recording device of each clip."""
         return self.table["device"]
 
+    @property
+    def recorders(self) -> dict[str, str]:
+        """Recording device of each clip by its id, where the recipe corrects devices; else nothing is read or named."""
+        return dict(zip(self.ids, self.devices, strict=True)) if self.header.recipe.correction else {}
+
     @cached_property
     def cities(self) -> tuple[str, ...]:
         """City of each clip."""
