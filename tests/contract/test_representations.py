@@ -56,6 +56,6 @@ def test_every_named_recipe(name: str) -> None:
     channels = 1 if recipe.decode.channels == "mono_mean" else 2
     parameters = recipe.representation.model_dump(mode="json")
     tags = LEVELS if recipe.representation.kind == "tags" else None
-    two_seconds = 2 * rate  # the longest filter of huang2019's CQT is nearly that long
-    audio = AudioFormat(sample_rate=rate, channels=channels, frames=two_seconds)
+    frames = 2 * rate if name == "cqt_patches" else rate // 2  # the longest filter of that one is nearly two seconds
+    audio = AudioFormat(sample_rate=rate, channels=channels, frames=frames)
     check_representation(parameters | (TAGS if tags else {}), audio, tags=tags)
