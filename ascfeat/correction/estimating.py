@@ -38,7 +38,7 @@ def estimate(method: str, chosen: Selection, reference: Sequence[str], spectra: 
 
     References
     ----------
-    nguyen2020 Sec. 2.2; Kosmider, DCASE 2019 technical report, and Interspeech 2020; papers.md section 4.2.
+    nguyen2020 Sec. 2.2; Kosmider, DCASE 2019 technical report, and Interspeech 2020.
     """
     if method == "mean":
         return _mean(chosen, reference, spectra)

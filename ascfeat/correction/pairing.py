@@ -19,7 +19,7 @@ Moment = tuple[str, str, str, str]
 
 FEW = 0.5
 """Moments that all devices recorded are few below that share of those that one device has in common with the anchor:
-2019 Mobile has as many of both, 2020 Mobile 58 and 750 (papers.md section 4.2)."""
+2019 Mobile has as many of both, 2020 Mobile 58 and 750."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def clips_in(store: Store, split: str) -> Clips:
 
 
 def select(clips: Clips, reference: Sequence[str], method: Method) -> Selection:
-    """Choose what coefficients are estimated from (papers.md section 4.2).
+    """Choose what coefficients are estimated from.
 
     ``mean`` takes the moments that every device recorded that shares any with the anchor, the device that shares most.
     Where these are fewer than half of those that one device shares with the anchor, each device is held against the

@@ -7,7 +7,7 @@ from typing import Literal
 
 Window = Literal["hann", "hamming"]
 LEAST = 1e-10
-"""Least magnitude whose logarithm is taken, and that a spectrum is divided by (papers.md section 4.2)."""
+"""Least magnitude whose logarithm is taken, and that a spectrum is divided by."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class MeanSpectrum(ShortTime):
     kind: Literal["mean_spectrum"] = "mean_spectrum"
     """Name of the representation."""
     average: Literal["arithmetic", "geometric"] = "arithmetic"
-    """What is averaged over time: magnitudes, or their natural logarithms (papers.md section 4.2 c)."""
+    """What is averaged over time: magnitudes, or their natural logarithms (Kosmider, Interspeech 2020)."""
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

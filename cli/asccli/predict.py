@@ -33,9 +33,7 @@ def predict(run: Path, files: tuple[Path, ...], device: str, recorder: str, as_j
     from ascmodels.predict import predict as predicted
 
     if not recorder and any(store.header.recipe.correction for store in RunFolder(run).data.stores):
-        say(
-            f"{run} was trained on spectra corrected by device; these are not: --recorder names it.", err=True
-        )
+        say(f"{run} was trained on spectra corrected by device; these are not: --recorder names it.", err=True)
     failed = 0
     for one in predicted(run, files, device=device, recorder=recorder):
         failed += one.problem is not None

@@ -96,7 +96,7 @@ class Manifest(Frozen):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The distinct labels in alphabetical order (papers.md section 0)."""
+        """The distinct labels in alphabetical order."""
         return tuple(sorted({c.label for c in self.clips if c.label}))
 
     @property

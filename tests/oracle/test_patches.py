@@ -16,7 +16,7 @@ HUANG = {"mfcc_patches": 33, "mfcc_patches_fine": 39, "cqt_patches": 39, "hpss_m
 
 
 def huang_layout(name: str) -> Layout:
-    """Axes as papers.md section 3.1 gives them."""
+    """Axes of huang2019, section 2.1."""
     shape = {
         "mfcc_patches": {"channel": 3, "coefficient": 128, "time": 469},
         "mfcc_patches_fine": {"channel": 3, "coefficient": 128, "time": 938},

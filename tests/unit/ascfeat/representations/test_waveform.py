@@ -18,7 +18,7 @@ def test_axes_are_channels_and_seconds() -> None:
     assert [(a.name, a.size, a.unit) for a in layout.axes] == [("channel", 2, ""), ("time", 480_000, "s")]
     assert layout.axes[0].values == ("left", "right")
     assert layout.axes[1].coordinates()[48_000] == 1.0
-    assert layout.clip_bytes == 3_840_000  # papers.md section 5.1
+    assert layout.clip_bytes == 3_840_000
 
 
 def test_nothing_is_copied() -> None:
