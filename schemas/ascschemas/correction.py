@@ -15,7 +15,7 @@ from ascschemas.base import Frozen, fingerprint
 from ascschemas.units import Count, Digest, Hertz, Name, Size
 
 Method = Literal["mean", "pairs", "geometric", "geometric_unaligned"]
-"""How coefficients are estimated from parallel recordings: as nguyen2020, Kosmider 2019, and 2020 with and without pairs."""
+"""How coefficients are estimated from parallel recordings: nguyen2020; Kosmider 2019; Kosmider 2020, paired or not."""
 Device = Annotated[str, Field(min_length=1, max_length=100)]
 Decibels = Annotated[float, Field(allow_inf_nan=False)]
 
