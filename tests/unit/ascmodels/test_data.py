@@ -1,6 +1,8 @@
 """The feed gives the same batches in the same order wherever the features lie."""
 
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import psutil
@@ -155,3 +157,23 @@ def test_limits_of_the_process_and_its_group_count(tmp_path, monkeypatch):
     assert room.memory() > 1 << 20
     monkeypatch.setattr(room.resource, "getrlimit", lambda limit: (1 << 10, 1 << 10))
     assert room.memory() == 0
+
+
+def read_through(given, order):
+    """Every batch of an order."""
+    return [tuple(x.numpy() for x in batch.features) for batch in given.batches(order, 16)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["ram", "stream"])
+def test_a_spawned_process_reads_the_same_batches(shards, place):
+    """Whoever wants workers spawns them; the feed opens its files anew there."""
+    clips = np.arange(10, 60)
+    given = feed(shards, clips, CLASSES, place, window_mib=2)
+    order = shuffled(join(shards), clips, 2, generator(0, "order", 1))
+    expected = read_through(given, order)
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        found = process.submit(read_through, given, order).result()
+    assert len(found) == len(expected) == 4
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
