@@ -8,6 +8,7 @@ same order. Intervals are Wilson's, over the test clips of all datasets together
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -98,7 +99,19 @@ def main() -> None:
     for system in runs[0]:
         print(row(system, [run[system] for run in runs]))
     gains = [gain(run) for run in runs]
-    print(f"\nGained on {rest}: {', '.join(f'{g:+.1f}' for g in gains)} points; mean {statistics.mean(gains):+.1f}.")
+    print(f"\nGained on {rest}: {', '.join(f'{g:+.1f}' for g in gains)} points; over all clips {difference(runs)}.")
+
+
+def difference(runs: Sequence[Mapping[str, Counts]]) -> str:
+    """What is gained on all clips of devices other than the first, with Newcombe's interval (1998, method 10)."""
+    sums = []
+    for system in runs[0]:
+        found = [run[system][device] for run in runs for device in sorted(run[system])[1:]]
+        sums.append((sum(right for right, _ in found), sum(total for _, total in found)))
+    (p0, (low0, high0)), (p1, (low1, high1)) = ((right / total, wilson(right, total)) for right, total in sums)
+    low = p1 - p0 - math.hypot(p1 - low1, high0 - p0)
+    high = p1 - p0 + math.hypot(high1 - p1, p0 - low0)
+    return f"{100 * (p1 - p0):+.1f}, 95 % interval {100 * low:.1f} to {100 * high:.1f}"
 
 
 def gain(run: Mapping[str, Counts]) -> float:
