@@ -89,3 +89,19 @@ def test_known_responses_are_recovered(root: Path, tmp_path: Path) -> None:
         assert rms < 1
         assert gone == pytest.approx(100 * (1 - after / before), rel=0.01)
         assert gone >= 80
+
+
+def test_a_network_with_and_without_correction(root: Path, tmp_path: Path) -> None:
+    """Rows of both systems, whose counts are those of the test side; nothing is learnt in an epoch."""
+    moments = [Recorded(i, scene=("park", "tram")[i % 2], side="train" if i < 12 else "test") for i in range(18)]
+    command = [sys.executable, "tests/benchmarks/correction.py", str(make_dataset(tmp_path / "set", moments))]
+    run = subprocess.run([*command, "--epochs", "1"], capture_output=True, text=True, check=False, cwd=root)
+    assert run.returncode == 0, run.stderr
+    found = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in run.stdout.splitlines() if "|" in line}
+    for system in ("none", "Ref.ABC"):
+        a, a_all, _, others, others_all, _ = found[system]
+        assert float(a) == float(a_all)
+        assert float(others) == float(others_all), "as many clips of b as of c"
+        assert round(float(a) * 6 / 100, 1) in range(7)
+        assert round(float(others) * 12 / 100, 1) in range(13)
+    assert "set: 36 training clips, 33 % of device a" in run.stdout
