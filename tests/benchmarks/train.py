@@ -223,6 +223,7 @@ def main() -> None:
     words.add_argument("--seeds", type=int, default=4, help="of the accuracies; 0 leaves them out")
     words.add_argument("--epochs", type=int, default=8)
     words.add_argument("--threads", type=int, default=1)
+    words.add_argument("--only", choices=["steps", "feeds"], help="one of the first two tables")
     words.add_argument("--folder", type=Path, help="on the disk to be measured")
     given = words.parse_args()
     keep_freed_memory()  # as the commands do
@@ -244,10 +245,12 @@ def main() -> None:
             f"{os.cpu_count()} CPUs, {given.threads} thread, {given.device}; torch {torch.__version__}; "
             f"{len(clips)} clips of {each:.0f} kB, batches of {given.batch}; median of {given.rounds}\n"
         )
-        steps(folder, given, recipe)
-        print()
-        feeds(folder, given, recipe)
-        if given.seeds:
+        if given.only != "feeds":
+            steps(folder, given, recipe)
+            print()
+        if given.only != "steps":
+            feeds(folder, given, recipe)
+        if given.seeds and not given.only:
             print()
             accuracies(folder, given)
 

@@ -40,7 +40,7 @@ def test_adadelta_with_keras_l2_takes_the_steps_of_its_equations():
 
 
 def test_nguyens_decay_is_twice_its_value_on_convolution_kernels_only():
-    network = FiveConv().build(layout(), 3)
+    network = FiveConv().build((layout(),), 3)
     decayed, rest = parameter_groups(network, NGUYEN.weight_decay)
     assert decayed["weight_decay"] == 2e-5
     assert rest["weight_decay"] == 0

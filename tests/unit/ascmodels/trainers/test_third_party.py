@@ -68,7 +68,7 @@ def test_the_how_to_page_shows_this_package(root, name):
 def test_it_trains_and_is_evaluated_by_the_commands(work, installed):
     trained = run([*FIT, "--out", "run"], work, installed)
     assert trained.returncode == 0, trained.stderr
-    assert "run: 1 epochs, epoch 1 selected." in trained.stdout
+    assert "run: 1 epoch, epoch 1 selected." in trained.stdout
     scored = run(["ascmodels", "evaluate", "run", "--device", "cpu"], work, installed)
     assert scored.returncode == 0, scored.stderr
     accuracy = float(re.search(r"^overall +([\d.]+)", scored.stdout, re.MULTILINE)[1])
