@@ -117,14 +117,14 @@ def find_store(features: Path | str, dataset: Path | None, recipe: str, librarie
     found = find_named([str(features), *libraries], recipe, name)
     if len(found) == 1 or (found and dataset):
         return open_store(found[0])
-    meant = nearest(recipe, known())
-    if not found and recipe not in known() and meant.startswith("did you mean"):
+    base, _, corrected = recipe.partition("+")
+    meant = nearest(base, known())
+    if not found and base not in known() and meant.startswith("did you mean"):
         raise UnknownName(
             f"There is no store of {recipe!r} in {features}, and no recipe of that name: {meant}",
             todo="Name a recipe of `ascfeat recipes`, or extract your own first: `ascfeat extract --recipe FILE.yaml`.",
         )
     folder = shlex.quote(str(dataset)) if dataset else "<dataset>"
-    base, _, corrected = recipe.partition("+")
     verb = f"correct --ref <devices> --name {corrected}" if corrected else "extract"
     make = f"ascfeat {verb} --recipe {base} {folder} --features {shlex.quote(str(features))}"
     if name is not None:
