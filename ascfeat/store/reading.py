@@ -41,9 +41,9 @@ class Rewritten(StoreError):
     """A sealed store that was written anew since it was opened: its clips, their order and their values may differ."""
 
     def __init__(self, place: Place, opened: Seal, found: Seal | None) -> None:
-        now = found.digest if found else "not sealed"
+        now = found.digest if found else "no sealed store"
         super().__init__(
-            f"{place} was written anew since it was opened.",
+            f"{place} {'was' if found else 'was removed, or was'} written anew since it was opened.",
             differences=[Difference(field="digest", expected=opened.digest, found=now)],
             todo="Open it again: its clips and their values may be others.",
         )

@@ -46,7 +46,8 @@ def store_gone(task: Task, progress: Progress, error: StoreError | OSError) -> R
     return RunError(
         f"Training in {task.folder.path} cannot go on: its features do not read. {kept(progress)}",
         differences=[Difference(field=stores(task), expected="features", found=str(error).splitlines()[0])],
-        todo=f"See to `ascfeat verify {task.data.stores[0].path}`, then run the same command again with --resume.",
+        todo=f"See to `ascfeat verify {task.data.stores[0].path}`, then run the same command again with --resume; "
+        "a store that was made anew from other recordings is trained into a new folder.",
     )
 
 

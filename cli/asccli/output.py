@@ -103,8 +103,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except (ImportError, MemoryError) as error:  # under a limit of memory, a library may not even load
-        err_console().print(Text(f"There is not enough memory, or a library does not load: {error}."), soft_wrap=True)
-        err_console().print("Raise the limit (`ulimit -v`), or install the package anew; then run the command again.")
+        err_console().print(Text(f"Something does not load, or there is not enough memory: {error}."), soft_wrap=True)
+        err_console().print("Raise the limit of memory (`ulimit -v`), if there is one, or install the package anew.")
         sys.exit(2)
     except OSError as error:
         err_console().print(Text(f"{error.filename or 'A file'}: {error.strerror or error}."), soft_wrap=True)
