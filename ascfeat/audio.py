@@ -158,7 +158,7 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
     if recording.sample_rate != target.sample_rate:
         _refuse_growth(samples, recording.sample_rate, target.sample_rate, clip)
         samples = _resampled(samples, recording.sample_rate, target.sample_rate, RESAMPLER_QUALITY[spec.resampler])
-    samples = _fit(samples, target.frames)
+    samples = _fit(samples, target.frames, again=spec.other_length == "repeat")
     if spec.remove_dc:
         return _centred(samples)
     return np.ascontiguousarray(samples, dtype=np.float32)
@@ -369,10 +369,13 @@ def _resampled(samples: Waves, rate: int, wanted: int, quality: str) -> Waves:
     return made
 
 
-def _fit(samples: Waves, frames: int) -> Waves:
+def _fit(samples: Waves, frames: int, *, again: bool) -> Waves:
+    """As many samples as planned: the first ones, or what there is and then zeros, or the same again."""
     missing = frames - samples.shape[1]
-    fitted: Waves = samples[:, :frames] if missing <= 0 else np.pad(samples, ((0, 0), (0, missing)))
-    return fitted
+    if missing <= 0:
+        return samples[:, :frames]
+    filled: Waves = np.pad(samples, ((0, 0), (0, missing)), mode="wrap" if again else "constant")
+    return filled
 
 
 def _centred(samples: Waves) -> Samples:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.audio import Recording, decode
+from ascfeat.audio import Recording, decode, waveform_format
 from ascfeat.certificate import certify
 from ascfeat.datasets import open_dataset
 from ascfeat.datasets.tree import Tree
@@ -26,11 +26,11 @@ from ascfeat.reuse import settle
 from ascfeat.store import Store
 from ascfeat.store.places import Place
 from ascfeat.stretches import Stretch, nested, positions, stretches
-from ascfeat.tags import Given
+from ascfeat.tags import KIND, Given, for_other_clips, open_tags
 from ascfeat.units import said
 from ascfeat.work import OneClip, recorded_by, target
 from ascschemas.certificate import Certificate
-from ascschemas.dataset import Manifest
+from ascschemas.dataset import AudioFormat, Manifest
 from ascschemas.problems import AudioError, Difference, RecipeError, SpaceError, StoreError, nearest
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.store import ClipRecord, StoreHeader
@@ -189,7 +189,7 @@ def extract(
 
 
 def features_of(
-    files: Sequence[Path], header: StoreHeader, *, device: str = "cpu", recorder: str = ""
+    files: Sequence[Path], header: StoreHeader, *, device: str = "cpu", recorder: str = "", tags: Given | None = None
 ) -> Iterator[tuple[Path, Values | AudioError]]:
     """Features of audio files outside any dataset, exactly as a store with this header holds them.
 
@@ -197,18 +197,27 @@ def features_of(
     ----------
     recorder : str
         The device that recorded them, where the store's recipe corrects devices; by default they are not corrected.
+    tags : path, str, callable or TagSource, optional
+        Where a store of tags takes theirs from: the tagger that the store was made by, or a table of these recordings
+        with the same tags.
 
     Raises
     ------
     RecipeError
         When the recipe does not correct that device.
+    TagsError
+        When a store of tags is given none, those of another tagger, or a table of other tags.
 
     Yields
     ------
     file, features : Path, and array of shape ``layout.shape`` or the reason why there is none
     """
-    of_device = _by_recorder(header, recorder)
-    made = target(header, resolve_device(device), devices={str(file): of_device for file in files})
+    of_device, source = _by_recorder(header, recorder), None
+    if header.recipe.representation.kind == KIND and tags is not None:
+        audio = waveform_format(header.audio, header.recipe.decode)
+        source = open_tags(tags, [str(file) for file in files], audio, device=device)
+        header = header.model_copy(update={"recipe": for_other_clips(header.recipe, source)})
+    made = target(header, resolve_device(device), source, devices={str(file): of_device for file in files})
     for file in files:
         try:
             yield file, made.features(decode(_bytes(file), str(file)), str(file))
@@ -224,6 +233,28 @@ def features_from(header: StoreHeader, *, device: str = "cpu", recorder: str = "
     devices = {"the waveform": _by_recorder(header, recorder)}
     made = target(header, resolve_device(device), devices=devices)
     return lambda waveform, sample_rate: made.features(Recording(waveform, sample_rate), "the waveform")
+
+
+def heard(header: StoreHeader, audio: AudioFormat, *, whole: bool) -> StoreHeader:
+    """A store's description for recordings of another format, which are brought to what the store was made from.
+
+    Parameters
+    ----------
+    header : StoreHeader
+        Of a store that a network was trained from.
+    audio : AudioFormat
+        Rate, channels and length of the recordings. They are resampled to the rate of the store's waveforms; averaged
+        where its recipe averages channels.
+    whole : bool
+        Keep their length, where they would otherwise have to have that of the store's clips, or be cut or filled as
+        its recipe says.
+    """
+    spec, trained = header.recipe.decode, waveform_format(header.audio, header.recipe.decode)
+    seconds = trained.frames / trained.sample_rate if spec.seconds == "native" else spec.seconds
+    decode = spec.model_copy(update={"sample_rate": trained.sample_rate, "seconds": "native" if whole else seconds})
+    channels = audio.channels if spec.channels == "mono_mean" else header.audio.channels
+    recipe = header.recipe.model_copy(update={"decode": decode})
+    return header.model_copy(update={"recipe": recipe, "audio": audio.model_copy(update={"channels": channels})})
 
 
 def _by_recorder(header: StoreHeader, recorder: str) -> str:

@@ -16,7 +16,7 @@ from ascfeat.datasets.tree import Tree
 from ascschemas.dataset import Manifest
 from ascschemas.problems import DatasetError
 
-LABEL_WORDS: Final = ("label", "scene_label", "scene", "class", "category")
+LABEL_WORDS: Final = ("label", "scene_label", "scene", "class", "category", "labels", "tags")
 DEVICE_WORDS: Final = ("device", "source_label")
 LOCATION_WORDS: Final = ("location", "identifier", "src_file")
 FOLD_WORDS: Final = ("fold", "split", "set")

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.dsp.specs import CqtSpec, HpssMfccSpec, LogMelSpec, MeanSpectrumSpec, MfccSpec
+from ascfeat.dsp.specs import CqtSpec, HpssMfccSpec, LogMelSpec, MeanSpectrumSpec, MelSpec, MfccSpec
 
 Values = npt.NDArray[np.float32]
 Transform = Callable[[Values], Values]
@@ -31,6 +31,9 @@ class Backend(Protocol):
     """One function a representation: a specification made into a callable on waveforms."""
 
     def log_mel(self, spec: LogMelSpec, device: str) -> Transform:
+        """``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+
+    def mel(self, spec: MelSpec, device: str) -> Transform:
         """``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
 
     def mfcc(self, spec: MfccSpec, device: str) -> Transform:

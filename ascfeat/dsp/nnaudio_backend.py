@@ -15,7 +15,7 @@ from torch import Tensor
 from ascfeat.dsp.backends import Transform
 from ascfeat.dsp.cqt import dense, require_direct, wavelets
 from ascfeat.dsp.mel import window
-from ascfeat.dsp.specs import CqtSpec, HpssMfccSpec, LogMelSpec, MeanSpectrumSpec, MfccSpec, Stft
+from ascfeat.dsp.specs import CqtSpec, HpssMfccSpec, LogMelSpec, MeanSpectrumSpec, MelSpec, MfccSpec, Stft
 from ascfeat.dsp.torch_backend import features, hpss
 from ascfeat.dsp.torch_backend.arithmetic import per_clip
 from ascfeat.dsp.torch_backend.cqt import levels
@@ -42,6 +42,11 @@ LONGEST = 8192
 def log_mel(spec: LogMelSpec, device: str) -> Transform:
     """``ln(W |STFT(x)|^power + floor)``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
     return features.log_mel(spec, device, conv_stft)
+
+
+def mel(spec: MelSpec, device: str) -> Transform:
+    """``W |STFT(x)|^power``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+    return features.mel(spec, device, conv_stft)
 
 
 def mfcc(spec: MfccSpec, device: str) -> Transform:

@@ -56,6 +56,15 @@ class LogMelSpec:
 
 
 @dataclass(frozen=True)
+class MelSpec:
+    """``W |STFT(x)|^power``."""
+
+    stft: Stft
+    bank: MelBank
+    power: Literal[1, 2]
+
+
+@dataclass(frozen=True)
 class Decibels:
     """``max(10 log10(max(power, amin)), peak - top_db)``, the peak taken over one channel of one clip."""
 

@@ -12,7 +12,7 @@ from ascfeat.dsp.specs import LogMelSpec
 from ascfeat.representations import Transform
 from ascfeat.representations.spectral import Gain, MelBands, channel_axis, refuse
 from ascschemas.dataset import AudioFormat
-from ascschemas.layout import Axis, Layout, LogScale
+from ascschemas.layout import Layout, LogScale
 
 
 class LogMel(MelBands):
@@ -46,11 +46,7 @@ class LogMel(MelBands):
         return Layout(
             quantity=f"ln(mel {self.spectrum} + {self.floor:g})",
             log=LogScale(decibels=neper, lowest=math.log(self.floor)),
-            axes=(
-                channel_axis(self.channels, audio),
-                Axis(name="frequency", size=self.n_mels, unit="Hz", values=self.band_centres(audio)),
-                self.time_axis(audio),
-            ),
+            axes=(channel_axis(self.channels, audio), self.band_axis(audio), self.time_axis(audio)),
         )
 
     def build(self, audio: AudioFormat, *, device: str, backend: str, gain: Gain = None) -> Transform:

@@ -113,6 +113,10 @@ class MelBands(ShortTime):
             mel_norm=self.mel_norm,
         )
 
+    def band_axis(self, audio: AudioFormat) -> Axis:
+        """The axis of the bands, at their centres."""
+        return Axis(name="frequency", size=self.n_mels, unit="Hz", values=self.band_centres(audio))
+
     def band_centres(self, audio: AudioFormat) -> tuple[float, ...]:
         """Centre of each band in the waveform's own Hz, whatever rate the filters were designed for."""
         bank = self.bank(audio)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ascfeat.audio import waveform_format
 from ascfeat.tags.source import KIND, Tagger, TagSource, recipe_error
-from ascfeat.tags.table import from_csv, from_npy
+from ascfeat.tags.table import TagTable, from_csv, from_npy
 from ascfeat.tags.tagger import imported, offered, tagging
 from ascschemas.base import Parameters
 from ascschemas.dataset import AudioFormat
@@ -80,6 +80,18 @@ def sources_for(
         )
     opened = {r.name: open_tags(given, clips, waveform_format(audio, r.decode), device=device) for r in takers}
     return [opened.get(r.name) for r in recipes]
+
+
+def for_other_clips(recipe: FeatureRecipe, source: TagSource) -> FeatureRecipe:
+    """A store's recipe as of a table of other recordings, if it names the same tags; unchanged for other sources.
+
+    A tagger must be the very one that the store was made by; a table is of its recordings alone.
+    """
+    said = recipe.representation.values()
+    if not isinstance(source, TagTable) or list(source.names) != list(said.get("names") or ()):
+        return recipe
+    theirs = Parameters.model_validate({"kind": KIND, **said, "source": source.digest})
+    return recipe.model_copy(update={"representation": theirs})
 
 
 def with_tags(recipe: FeatureRecipe, source: TagSource | None) -> FeatureRecipe:

@@ -31,6 +31,19 @@ ClipId = Annotated[str, AfterValidator(_inside)]
 """A clip's name: the path of its recording relative to the dataset folder, with forward slashes."""
 
 
+def tags_of(label: str) -> tuple[str, ...]:
+    """The distinct tags of a label that lists several, separated by commas, in its order.
+
+    Only who trains a tagger reads labels so; to everybody else a label is one class, whatever its name holds.
+
+    Examples
+    --------
+    >>> tags_of("Accordion, Acoustic_guitar"), tags_of("bus"), tags_of("")
+    (('Accordion', 'Acoustic_guitar'), ('bus',), ())
+    """
+    return tuple(dict.fromkeys(tag.strip() for tag in label.split(",") if tag.strip()))
+
+
 class AudioFormat(Frozen):
     """The format that the recordings of a dataset share."""
 
@@ -56,7 +69,7 @@ class Clip(Frozen):
     id: ClipId
     """Path of the recording relative to the dataset folder; unique in the dataset."""
     label: str = ""
-    """Scene class; empty where the labels are withheld (evaluation sets)."""
+    """Scene class, or several tags separated by commas; empty where the labels are withheld (evaluation sets)."""
     device: str = ""
     """Recording device; empty where the dataset does not say."""
     city: str = ""

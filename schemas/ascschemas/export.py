@@ -9,6 +9,7 @@ from pathlib import Path
 from ascschemas.base import Frozen
 from ascschemas.correction import Audit
 from ascschemas.dataset import Manifest
+from ascschemas.ensemble import EnsembleReport
 from ascschemas.findings import CheckReport
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.report import Report
@@ -19,6 +20,7 @@ from ascschemas.training import TrainingRecipe
 DOCUMENTS: dict[str, type[Frozen]] = {
     "check_report": CheckReport,
     "correction_audit": Audit,
+    "ensemble_report": EnsembleReport,
     "feature_recipe": FeatureRecipe,
     "manifest": Manifest,
     "report": Report,

@@ -91,6 +91,10 @@ class RunError(AscError):
     """A training run that cannot start, go on or be read."""
 
 
+class ProcessError(RunError):
+    """What one process of several that train together has met, the others not: it says so itself."""
+
+
 def differences(expected: Any, found: Any, prefix: str = "") -> tuple[Difference, ...]:
     """List the leaves in which two JSON-like values differ, as dotted paths.
 

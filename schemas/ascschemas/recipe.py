@@ -31,8 +31,9 @@ class Decode(Frozen):
     """What becomes of a recording whose rate is not the dataset's."""
     other_channels: Literal["exclude", "accept"] = "exclude"
     """What becomes of a recording whose channel count is not the dataset's."""
-    other_length: Literal["exclude", "fit"] = "exclude"
-    """What becomes of a recording that is not as long as the others; ``fit`` cuts its end or pads it with zeros."""
+    other_length: Literal["exclude", "fit", "repeat"] = "exclude"
+    """What becomes of a recording that is not as long as the others; ``fit`` cuts its end or pads it with zeros,
+    ``repeat`` cuts its end or begins it again until the length is filled."""
     length_tolerance: Fraction = 0.02
     """Share of the length by which a recording may be off and still be fitted: lossy codecs miss by some blocks."""
 

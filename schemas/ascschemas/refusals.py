@@ -9,6 +9,19 @@ from pydantic_core import ErrorDetails
 
 from ascschemas.problems import Difference, RecipeError, nearest
 
+WORDS = {
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "tuple_type": "a value, or a list of them",
+    "list_type": "a list",
+    "model_type": "keys with their values",
+    "model_attributes_type": "keys with their values, such as kind",
+    "dict_type": "keys with their values",
+    "string_type": "a word",
+    "string_pattern_mismatch": "a word that matches {pattern}",
+}
+"""What pydantic says of Python's types, as one says it of YAML."""
+
 
 def refusal(
     error: ValidationError,
@@ -18,6 +31,7 @@ def refusal(
     known: Iterable[str] = (),
     prefix: str = "",
     unions: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> RecipeError:
     """Turn every problem that pydantic found into one error.
 
@@ -33,19 +47,25 @@ def refusal(
         Put before every path.
     unions : collection of str
         Fields whose ``kind`` pydantic puts into an error's path; nobody wrote it there.
+    optional : collection of str
+        Paths of values that may be left out, with ``none``.
     """
     paths = list(known)
     rows = [
-        Difference(field=path, expected=_expected(problem, path, paths), found=_found(problem))
+        Difference(
+            field=path,
+            expected=_expected(problem, path, paths) + ", or none" * (path in optional),
+            found=_found(problem),
+        )
         for problem in error.errors(include_url=False)
-        for path in [prefix + _path(problem["loc"], unions)]
+        for path in [_path(problem["loc"], unions, prefix)]
     ]
     return RecipeError(what, todo=todo, differences=rows)
 
 
-def _path(location: tuple[int | str, ...], unions: Collection[str]) -> str:
+def _path(location: tuple[int | str, ...], unions: Collection[str], prefix: str) -> str:
     kept = [str(part) for i, part in enumerate(location) if i != 1 or location[0] not in unions]
-    return ".".join(kept) or "as a whole"
+    return prefix + ".".join(kept) if kept else prefix.rstrip(".") or "as a whole"
 
 
 def _expected(problem: ErrorDetails, path: str, known: list[str]) -> str:
@@ -57,6 +77,8 @@ def _expected(problem: ErrorDetails, path: str, known: list[str]) -> str:
         return f"kind to be one of {problem['ctx']['expected_tags']}"
     if _together(problem):
         return "values that can be meant together"
+    if problem["type"] in WORDS:
+        return WORDS[problem["type"]].format(**problem.get("ctx", {}))
     return problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
@@ -71,6 +93,10 @@ def _found(problem: ErrorDetails) -> str:
         return "nothing"
     if _together(problem):
         return problem["msg"].removeprefix("Value error, ")
+    if value is None:
+        return "none"
     if isinstance(value, dict) and "kind" in value:
         return f"kind {value['kind']}"
-    return "what is written there" if isinstance(value, dict | list | tuple) else repr(value)
+    if isinstance(value, dict | list | tuple):
+        return "what is written there" if value else "nothing in it"
+    return repr(value)

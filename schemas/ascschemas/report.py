@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ascschemas.base import Frozen
+from ascschemas.base import Frozen, Parameters
+from ascschemas.run import Initial
 from ascschemas.training import Claim
 from ascschemas.units import Count, Digest, Fraction, Name, Size
 
 
 class Score(Frozen):
-    """How many of some clips were classified rightly."""
+    """How many of some clips were classified rightly; of tags, how precisely they were ranked (lwlrap)."""
 
     name: str
     """Which clips: a class, a device, a city, or ``overall``."""
-    correct: Count
-    """Clips classified rightly."""
+    correct: Count | Annotated[float, Field(ge=0)]
+    """Clips classified rightly; of tags, the sum of the precisions at their ranks."""
     total: Size
-    """Clips scored."""
+    """Clips scored; of tags, labels: a clip has as many as tags."""
     accuracy: Fraction
-    """``correct / total``."""
+    """``correct / total``: accuracy or, of tags, lwlrap, as the report's ``metric`` says."""
     low: Fraction
-    """Lower end of the Wilson 95 % interval."""
+    """Lower end of the 95 % interval: Wilson's; of tags, that of a ratio of sums over clips."""
     high: Fraction
-    """Upper end of the Wilson 95 % interval."""
+    """Upper end of the 95 % interval."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -49,11 +50,9 @@ class Confusion(Frozen):
         return self
 
 
-class Scores(Frozen):
-    """Everything measured with one epoch's weights."""
+class Accuracies(Frozen):
+    """Everything measured of some classified clips."""
 
-    epoch: Size
-    """The epoch, counted from 1."""
     overall: Score
     """All scored clips pooled."""
     classes: tuple[Score, ...]
@@ -66,8 +65,15 @@ class Scores(Frozen):
     """Mean of the classes' accuracies."""
     device_mean: Fraction | None = None
     """Mean of the accuracies of the headline's devices, where all of them were scored."""
-    confusion: Confusion
-    """True class by predicted class."""
+    confusion: Confusion | None
+    """True class by predicted class; none of tags."""
+
+
+class Scores(Accuracies):
+    """Everything measured with one epoch's weights."""
+
+    epoch: Size
+    """The epoch, counted from 1."""
 
 
 class BesideClaim(Frozen):
@@ -96,6 +102,8 @@ class Provenance(Frozen):
     """Model family."""
     parameters: Count
     """Trainable parameters."""
+    trainer: Parameters
+    """The trainer with its options, such as precision and memory order."""
     dataset: Name
     """Name of the dataset."""
     dataset_kind: str
@@ -106,6 +114,8 @@ class Provenance(Frozen):
     """For each feature recipe whose spectra were corrected by device, what tells that correction from another."""
     stores: dict[str, Digest]
     """Digest of each feature store's seal, by feature recipe."""
+    initial: Initial | None = None
+    """What the network started from; none where all its weights were drawn."""
     software: dict[str, str]
     """Versions of the software that evaluated."""
 
@@ -119,6 +129,8 @@ class Report(Frozen):
     """What the numbers come from."""
     selection: str
     """How the reported epoch was chosen, in words."""
+    metric: Literal["accuracy", "lwlrap"] = "accuracy"
+    """What the scores are: accuracy, or label-weighted label-ranking average precision of tags."""
     headline: str
     """What the headline number is, in words."""
     headline_accuracy: Fraction

@@ -22,6 +22,21 @@ class RunStore(Frozen):
     """Digest of its seal."""
 
 
+class Initial(Frozen):
+    """Given weights that the network of a run started from."""
+
+    path: str
+    """Where they lay: a file, or a run folder."""
+    sha256: Digest
+    """SHA-256 of the file."""
+    epoch: Size | None = None
+    """Of a run, the epoch: its selected one. None where they came from a file."""
+    taken: Size
+    """Tensors of the network that started from them."""
+    replaced: Count
+    """Tensors of its head that were drawn anew, for other classes or unknown ones."""
+
+
 class RunData(Frozen):
     """``data.json``: which clips of which stores the run trains on."""
 
@@ -37,6 +52,8 @@ class RunData(Frozen):
     """What was split off the training side for validation: locations, or segments where the dataset names none."""
     normalisation: str
     """Where the normalisation's statistics come from, in words."""
+    initial: Initial | None = None
+    """What the network started from; none where all its weights were drawn."""
 
     @property
     def dataset(self) -> str:
@@ -81,13 +98,14 @@ class EpochRecord(Frozen):
     loss: float
     """Mean training loss over the epoch's batches, augmentation included."""
     accuracy: float
-    """Share of training clips whose largest output is their largest (mixed) label."""
+    """Share of training clips whose largest output is their largest (mixed) label; of tags, lwlrap (of all that are
+    mixed in)."""
     watched_loss: float | None = None
     """Mean loss on the watched side; none where nothing is watched."""
     watched_accuracy: float | None = None
-    """Accuracy on the watched side; none where nothing is watched."""
-    lr: float
-    """Learning rate of the epoch."""
+    """Accuracy, or lwlrap, on the watched side; none where nothing is watched."""
+    lr: float | None = None
+    """Learning rate of the epoch; none where nothing is descended."""
     seconds: float
     """Duration of the epoch, scoring included."""
     clips_per_second: float

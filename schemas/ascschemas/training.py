@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from ascschemas.base import Frozen, Parameters, fingerprint
-from ascschemas.units import Count, Fraction, Name, Size
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+from ascschemas.dataset import tags_of
+from ascschemas.optimisation import AdaBound, Adadelta, Adam, Constant, Cosine, Monitor, Plateau, Sgd, Steps
+from ascschemas.units import Count, Name, NotNegative, Positive, Size
 
 
 class Focal(Frozen):
@@ -23,8 +22,10 @@ class Focal(Frozen):
     """``per_class``: ``-sum_j (1 - p_j)^gamma y_j ln p_j``; ``target_probability`` takes ``p_t = sum_j y_j p_j``."""
     gamma: NotNegative = 2.0
     """Focusing exponent; 0 is cross-entropy."""
-    alpha: tuple[NotNegative, ...] | None = None
-    """One weight per class, in alphabetical class order; absent weighs all classes alike."""
+    alpha: tuple[NotNegative, ...] | dict[str, NotNegative] | None = None
+    """One weight per class, by its name, or a list in alphabetical class order; absent weighs all classes alike."""
+    eps: NotNegative = 0.0
+    """Added to p inside the power and the logarithm."""
     temperature: Positive = 1.0
     """T of the heated-up softmax, inside the loss."""
 
@@ -38,87 +39,37 @@ class CrossEntropy(Frozen):
     """T of the heated-up softmax, inside the loss."""
 
 
-class WeightDecay(Frozen):
-    """A penalty on the size of the weights."""
+class BinaryCrossEntropy(Frozen):
+    """Cross-entropy of each tag by itself, ``p = sigmoid(z)``: clips have any number of tags.
 
-    value: NotNegative = 0.0
-    """w of the penalty."""
-    form: Literal["keras_l2", "coupled"] = "coupled"
-    """``keras_l2`` adds ``w * sum(theta^2)`` to the loss, gradient ``2 w theta``; ``coupled`` adds ``w theta``."""
-    scope: Literal["conv_kernels", "all"] = "all"
-    """``conv_kernels``: convolution weights only, no bias, norm or dense weight; ``all``: every parameter."""
+    Labels list their tags separated by commas, and the classes are the distinct tags. Clips are scored by
+    label-weighted label-ranking average precision (lwlrap), wherever others are scored by accuracy.
+    """
 
-    @property
-    def coupled(self) -> float:
-        """The factor on theta that is added to the gradient, torch's ``weight_decay``."""
-        return 2 * self.value if self.form == "keras_l2" else self.value
+    kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
+    """Binary cross-entropy."""
+    second_head: str | None = None
+    """The device of clips whose labels are of another kind, such as ``noisy``: in training a second head of the network
+    learns them, and the loss is the sum over both heads. None are held off for validation."""
 
 
-class Adadelta(Frozen):
-    """Adadelta."""
-
-    kind: Literal["adadelta"] = "adadelta"
-    """Adadelta."""
-    lr: Positive = 1.0
-    """Learning rate."""
-    rho: Fraction = 0.95
-    """Decay of both running averages."""
-    eps: Positive = 1e-7
-    """Added under both roots."""
-    weight_decay: WeightDecay = WeightDecay()
-    """Penalty on the weights."""
+Probability = Annotated[float, Field(gt=0, le=1)]
 
 
-class Sgd(Frozen):
-    """Stochastic gradient descent."""
+class Crop(Frozen):
+    """A stretch of the last axis (frames, samples), from anywhere; scoring sees whole clips."""
 
-    kind: Literal["sgd"] = "sgd"
-    """Stochastic gradient descent."""
-    lr: Positive = 0.01
-    """Learning rate."""
-    momentum: Fraction = 0.0
-    """Momentum."""
-    nesterov: bool = False
-    """Nesterov's form of the momentum."""
-    weight_decay: WeightDecay = WeightDecay()
-    """Penalty on the weights."""
+    length: Size
+    """Its length, in frames or samples."""
 
 
-class Adam(Frozen):
-    """Adam."""
+class Gain(Frozen):
+    """Clips made louder or softer."""
 
-    kind: Literal["adam"] = "adam"
-    """Adam."""
-    lr: Positive = 1e-3
-    """Learning rate."""
-    beta1: Fraction = 0.9
-    """Decay of the mean of gradients."""
-    beta2: Fraction = 0.999
-    """Decay of the mean of squared gradients."""
-    eps: Positive = 1e-8
-    """Added to the denominator."""
-    weight_decay: WeightDecay = WeightDecay()
-    """Penalty on the weights."""
-
-
-class Plateau(Frozen):
-    """Lower the learning rate when the monitored value stands still."""
-
-    kind: Literal["plateau"] = "plateau"
-    """Reduce on plateau."""
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What the learning rate is multiplied by."""
-    patience: Count = 10
-    """Epochs without improvement that are borne; the one after them lowers the rate."""
-    min_delta: NotNegative = 0.0
-    """By how much the value must pass the best one to count as an improvement."""
-
-
-class Constant(Frozen):
-    """One learning rate throughout."""
-
-    kind: Literal["constant"] = "constant"
-    """One learning rate throughout."""
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Features are multiplied by a number that is drawn evenly from ``1 - share`` to ``1 + share``."""
+    probability: Probability = 1.0
+    """Of a clip to be changed at all."""
 
 
 class Mixup(Frozen):
@@ -128,6 +79,10 @@ class Mixup(Frozen):
     """Both parameters of the Beta distribution that lambda is drawn from."""
     share: Literal["sample", "batch"] = "sample"
     """One lambda per ``sample``, or one for the whole ``batch``."""
+    from_epoch: Size = 1
+    """The first epoch that is mixed."""
+    probability: Probability = 1.0
+    """Of each sample, or batch, to be mixed at all."""
 
 
 class Mask(Frozen):
@@ -136,12 +91,26 @@ class Mask(Frozen):
     count: Size = 1
     """Stretches of each clip."""
     width: Size
-    """Largest width of a stretch, in bands or frames; each is drawn from 0 to it."""
+    """Largest width of a stretch, in bands or frames; each is drawn from ``least`` to it."""
+    least: Count = 0
+    """Smallest width of a stretch."""
+    probability: Probability = 1.0
+    """Of a clip to have any stretch hidden."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.least > self.width:
+            raise ValueError(f"least {self.least} is above width {self.width}")
+        return self
 
 
 class Augmentation(Frozen):
     """What happens to training batches only, in this order."""
 
+    crop: Crop | None = None
+    """A random stretch of each clip, or all of it."""
+    gain: Gain | None = None
+    """Random factors, or none."""
     frequency_mask: Mask | None = None
     """Bands that are hidden, or none."""
     time_mask: Mask | None = None
@@ -157,8 +126,8 @@ class Selection(Frozen):
     """Clips whose score chooses the epoch: ``validation`` (split off the training side) or ``test``; ``last``: none."""
     fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.15
     """Share of each class's training clips held off, whole locations at a time; not used with ``test``."""
-    monitor: Literal["accuracy", "loss"] = "accuracy"
-    """What is watched on that side, by selection, schedule and early stopping."""
+    monitor: Monitor = "accuracy"
+    """What is watched on that side, by selection, early stopping, and a schedule that names nothing else."""
 
     @property
     def holds_off(self) -> bool:
@@ -219,9 +188,9 @@ Features = Annotated[
 ]
 """One name or several."""
 Sampler = Literal["each", "class", "device", "class_device"]
-Objective = Annotated[Focal | CrossEntropy, Field(discriminator="kind")]
-Optimiser = Annotated[Adadelta | Sgd | Adam, Field(discriminator="kind")]
-Schedule = Annotated[Plateau | Constant, Field(discriminator="kind")]
+Objective = Annotated[Focal | CrossEntropy | BinaryCrossEntropy, Field(discriminator="kind")]
+Optimiser = Annotated[Adadelta | Sgd | Adam | AdaBound, Field(discriminator="kind")]
+Schedule = Annotated[Plateau | Steps | Cosine | Constant, Field(discriminator="kind")]
 
 
 class TrainingRecipe(Frozen):
@@ -249,12 +218,16 @@ class TrainingRecipe(Frozen):
     """What happens to training batches only."""
     batch_size: Size = 64
     """Clips in one step."""
+    train_devices: tuple[str, ...] = ()
+    """Devices whose clips of the training side are trained on, and held off it; none takes all."""
     sampler: Sampler = "each"
     """Clips of an epoch: ``each`` once, or as many of every ``class``, ``device`` or ``class_device``."""
     window_mib: Size | None = 1024
     """Clips are shuffled within windows of whole shards of so much memory, in MiB of float32; absent, all together."""
-    epochs: Size
-    """Passes over the training clips."""
+    epochs: Size | None
+    """Passes over the training clips; none where ``iterations`` says when training ends."""
+    iterations: Size | None = None
+    """Batches after which training ends, in the middle of an epoch where it must; with ``epochs``, what comes first."""
     selection: Selection = Selection()
     """Which epoch's weights are the result."""
     early_stopping: Size | None = None
@@ -263,7 +236,7 @@ class TrainingRecipe(Frozen):
     """What every random draw is derived from."""
     vote: Literal["majority", "mean"] = "majority"
     """How the patches of a clip decide: each votes for its likeliest class, ties going to the larger sum of
-    probabilities; or by the ``mean`` of their probabilities. Clips that are seen whole have no vote."""
+    probabilities; or by the ``mean`` of their probabilities, as tags always are. Clips seen whole have no vote."""
     headline_devices: tuple[str, ...] = ()
     """Devices whose accuracies are averaged for the headline number; none takes the overall accuracy."""
     sources: dict[str, str] = Field(default={})
@@ -278,12 +251,38 @@ class TrainingRecipe(Frozen):
         return dict(leaves(self.model_dump(mode="json", exclude=said)))
 
     @property
+    def tags(self) -> bool:
+        """Whether clips have any number of tags, and not one class each."""
+        return isinstance(self.objective, BinaryCrossEntropy)
+
+    @property
+    def metric(self) -> Literal["accuracy", "lwlrap"]:
+        """What clips are scored by."""
+        return "lwlrap" if self.tags else "accuracy"
+
+    def classes_of(self, label: str) -> tuple[str, ...]:
+        """What a clip's label names: one class, or the tags that it lists; nothing where it is empty."""
+        return tags_of(label) if self.tags else (label,)[: bool(label)]
+
+    @property
+    def extent(self) -> str:
+        """How long training goes on, in words."""
+        said = {"epoch": self.epochs, "iteration": self.iterations}
+        return " or ".join(f"{n} {what}{'s' * (n > 1)}" for what, n in said.items() if n)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes the result: never names, sources, claims or headlines."""
         return fingerprint(self.hyper_parameters)
 
     @model_validator(mode="after")
     def _meant(self) -> Self:
+        if self.epochs is None and self.iterations is None:
+            raise ValueError("nothing says when training ends: give epochs, iterations or both")
+        if len({*self.features}) < len(self.features):
+            raise ValueError(f"features names a store twice: {', '.join(self.features)}")
+        if self.tags and "class" in self.sampler:
+            raise ValueError(f"sampler {self.sampler} balances classes, and clips with tags are in no one class")
         unwatched = self.selection.side == "last" and not self.selection.watches
         if unwatched and (self.schedule.kind == "plateau" or self.early_stopping):
             raise ValueError(
@@ -294,8 +293,12 @@ class TrainingRecipe(Frozen):
         return self
 
 
+WHOLE = ("objective.alpha",)
+"""Mappings that are one value."""
+
+
 def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a nested mapping with its dotted path; lists are values.
+    """Every value of a nested mapping with its dotted path; lists, and weights by class, are values.
 
     Examples
     --------
@@ -304,7 +307,7 @@ def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
     """
     for key, item in value.items():
         path = f"{prefix}{key}"
-        if isinstance(item, dict):
+        if isinstance(item, dict) and path not in WHOLE:
             yield from leaves(item, f"{path}.")
         else:
             yield path, item

@@ -26,3 +26,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A share between 0 and 1."""
+
+Positive = Annotated[float, Field(gt=0)]
+"""A number above 0."""
+
+NotNegative = Annotated[float, Field(ge=0)]
+"""A number that is at least 0."""

@@ -67,6 +67,15 @@ def build_folders(root):
         write_tone(root / ("dog", "rain")[n % 2] / f"{n}.wav", n)
 
 
+def build_fsdkaggle2019(root):
+    for part, tags in (("train_curated", 10), ("train_noisy", 4), ("test", 4)):
+        rows = [(f"{part}{n}.wav", ("Bark", '"Bark,Rain"', "Rain")[n % 3]) for n in range(tags)]
+        for n, row in enumerate(rows):
+            write_tone(root / f"FSDKaggle2019.audio_{part}" / row[0], n)
+        listed = root / f"FSDKaggle2019.meta/{part}_post_competition.csv"
+        write_lines(listed, [("fname", "labels", "license"), *((*row, "CC-BY") for row in rows)], ",")
+
+
 BUILDERS = {
     "tut2018": build_2018,
     "tut2018_mobile": build_2018,
@@ -76,6 +85,7 @@ BUILDERS = {
     "scenes": build_tau,
     "esc50": build_esc50,
     "esc10": build_esc10,
+    "fsdkaggle2019": build_fsdkaggle2019,
     "csv": build_csv,
     "folders": build_folders,
 }

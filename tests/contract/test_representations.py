@@ -19,6 +19,10 @@ TRIED = {
         {"n_fft": 512, "win_length": 400, "hop_length": 160, "spectrum": "magnitude", "n_mels": 12, "floor": 1e-5,
          "window": "hamming", "mel_scale": "htk", "mel_norm": "none", "frames": "whole_hops", "fmin": 100},
     ],
+    "mel": [
+        {**MEL, "spectrum": "power"},
+        {**MEL, "spectrum": "magnitude", "channels": "left_right_mid", "mel_norm": "none"},
+    ],
     "mfcc": [
         {**MEL, "n_mfcc": 13},
         {**MEL, "n_mfcc": 20, "top_db": None, "channels": "left_right_mid"},

@@ -1,6 +1,9 @@
 """Refresh a store in a child process, kill it at random moments, change the dataset again, and so on.
 
-usage: refresh_kill_loop.py DATASET RECIPE FEATURES SEED ROUNDS   prints the number of kills
+usage: refresh_kill_loop.py DATASET RECIPE FEATURES SEED KILLS   prints the number of kills
+
+It goes on until KILLS have hit, and for four rounds at least. A refresh may outrun its killer, and how long it takes
+changes from minute to minute on a busy machine: a round in which no kill hit leaves less time to the next ones.
 
 The dataset turns between two states, which are folders ``a`` and ``b`` beside it. Fresh stores of both are made in
 ``FEATURES-a`` and ``FEATURES-b``; after each round the refreshed one is copied to ``FEATURES-<round>``.
@@ -18,6 +21,9 @@ from kill_loop import attempt
 
 PATIENCE = 4
 """Kills in a round after which one run is left alone."""
+
+LEAST, MOST = 4, 16
+"""Rounds."""
 
 
 def turn(dataset: Path, state: str) -> None:
@@ -41,14 +47,19 @@ def undisturbed(dataset: Path, recipe: str, features: str) -> float:
 def main() -> None:
     """Turn the dataset there and back again, with kills within the time that a refresh takes."""
     dataset, recipe, features, rng = Path(sys.argv[1]), sys.argv[2], sys.argv[3], random.Random(int(sys.argv[4]))
-    seconds, kills = undisturbed(dataset, recipe, features), 0
+    longest, wanted, kills = undisturbed(dataset, recipe, features), int(sys.argv[5]), 0
     shutil.copytree(f"{features}-a", features)
-    for count in range(int(sys.argv[5])):
+    for count in range(MOST):
+        if count >= LEAST and kills >= wanted:
+            break
         turn(dataset, "ba"[count % 2])
+        before = kills
         for tries in range(PATIENCE + 1):
-            if attempt(str(dataset), recipe, features, rng.uniform(0, seconds) if tries < PATIENCE else None):
+            if attempt(str(dataset), recipe, features, rng.uniform(0, longest) if tries < PATIENCE else None):
                 break
             kills += 1
+        if kills == before:
+            longest /= 2
         shutil.copytree(features, f"{features}-{count}")
     print(kills)
 

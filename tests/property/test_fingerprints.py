@@ -18,6 +18,7 @@ from ascschemas.recipe import Decode, FeatureRecipe, Patches, Storage
 
 SMALL = {
     "log_mel": {"n_fft": 512, "hop_length": 128, "win_length": 512, "spectrum": "power", "n_mels": 16, "floor": 1e-8},
+    "mel": {"n_fft": 512, "hop_length": 128, "win_length": 512, "spectrum": "power", "n_mels": 16},
     "mfcc": {"n_fft": 512, "hop_length": 128, "n_mels": 16, "n_mfcc": 8},
     "hpss_mfcc": {"n_fft": 512, "hop_length": 128, "n_mels": 16, "n_mfcc": 8},
     "cqt": {"hop_length": 100, "n_bins": 24, "fmin": 200},

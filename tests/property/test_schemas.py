@@ -26,7 +26,7 @@ DECODE = {
     "remove_dc": st.booleans(),
     "other_rate": st.sampled_from(["exclude", "resample"]),
     "other_channels": st.sampled_from(["exclude", "accept"]),
-    "other_length": st.sampled_from(["exclude", "fit"]),
+    "other_length": st.sampled_from(["exclude", "fit", "repeat"]),
     "length_tolerance": st.floats(0, 1),
 }
 decodes = st.builds(Decode, **DECODE)

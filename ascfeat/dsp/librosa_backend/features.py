@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from ascfeat.dsp.backends import Transform, Values
-from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
+from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MelSpec, MfccSpec, Stft
 
 Float64 = npt.NDArray[np.float64]
 
@@ -19,6 +19,12 @@ def log_mel(spec: LogMelSpec, device: str) -> Transform:
     """``ln(W |STFT(x)|^power + floor)``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
     bank = mel_bank(spec.bank)
     return per_clip(lambda x: np.log(bank @ np.abs(stft(x, spec.stft)) ** spec.power + spec.floor))
+
+
+def mel(spec: MelSpec, device: str) -> Transform:
+    """``W |STFT(x)|^power``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+    bank = mel_bank(spec.bank)
+    return per_clip(lambda x: bank @ np.abs(stft(x, spec.stft)) ** spec.power)
 
 
 def mfcc(spec: MfccSpec, device: str) -> Transform:

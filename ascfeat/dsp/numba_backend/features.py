@@ -29,7 +29,7 @@ from ascfeat.dsp.numba_backend.fourier import (
     stft,
     tables,
 )
-from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MfccSpec, Stft
+from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelBank, MelSpec, MfccSpec, Stft
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,12 @@ def log_mel(spec: LogMelSpec, device: str) -> Transform:
         return in_order(np.log(level, out=level), spec.stft.frames)
 
     return per_clip(one)
+
+
+def mel(spec: MelSpec, device: str) -> Transform:
+    """``W |STFT(x)|^power``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+    made, filters = tables(spec.stft), bands(spec.bank, spec.stft, spec.power)
+    return per_clip(lambda x: in_order(mel_energies(x, spec.stft, made, filters, spec.power), spec.stft.frames))
 
 
 def mfcc(spec: MfccSpec, device: str) -> Transform:

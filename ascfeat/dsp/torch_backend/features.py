@@ -10,7 +10,7 @@ from torch import Tensor
 from ascfeat.dsp.backends import Transform
 from ascfeat.dsp.cepstrum import dct_matrix
 from ascfeat.dsp.mel import filter_bank
-from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MfccSpec, Stft
+from ascfeat.dsp.specs import LEAST, Decibels, LogMelSpec, MeanSpectrumSpec, MelSpec, MfccSpec, Stft
 from ascfeat.dsp.torch_backend.arithmetic import per_clip
 from ascfeat.dsp.torch_backend.fourier import fft_stft
 
@@ -25,6 +25,13 @@ def log_mel(spec: LogMelSpec, device: str, front: Front = fft_stft) -> Transform
     spectrum = corrected(front, spec.stft, device)
     bank = torch.as_tensor(filter_bank(spec.bank), device=device)
     return per_clip(lambda x: torch.log(bank @ energy(spectrum(x), spec.power) + spec.floor), device)
+
+
+def mel(spec: MelSpec, device: str, front: Front = fft_stft) -> Transform:
+    """``W |STFT(x)|^power``, ``(clip, channel, samples) -> (clip, channel, n_mels, frames)``."""
+    spectrum = corrected(front, spec.stft, device)
+    bank = torch.as_tensor(filter_bank(spec.bank), device=device)
+    return per_clip(lambda x: bank @ energy(spectrum(x), spec.power), device)
 
 
 def mfcc(spec: MfccSpec, device: str, front: Front = fft_stft) -> Transform:

@@ -100,6 +100,13 @@ def test_a_few_missing_samples_are_made_up_by_zeros() -> None:
     np.testing.assert_array_equal(short[0], np.r_[np.ones(7900), np.zeros(100)])
 
 
+@pytest.mark.parametrize("samples", [1, 300, 7999, 8000, 9000])
+def test_a_short_recording_can_begin_again_until_the_length_is_filled(samples: int) -> None:
+    given = np.random.default_rng(samples).normal(size=samples).astype("f")
+    found = waveform(Recording(given[None], 8000), "x", AUDIO, Decode(other_length="repeat"))
+    np.testing.assert_array_equal(found[0], given[np.arange(8000) % samples])
+
+
 def test_mono_is_the_mean_of_the_channels_and_dc_can_go() -> None:
     stereo = np.stack([NOISE, 0.5 * NOISE + 0.25]).astype("f")
     audio = AUDIO.model_copy(update={"channels": 2})

@@ -57,6 +57,7 @@ def test_bytes_do_not_depend_on_threads_or_company(dataset: Dataset, recipe, tmp
 
 SMALL = {
     "log_mel": {"n_fft": 256, "hop_length": 128, "spectrum": "magnitude", "n_mels": 16, "floor": 1e-8},
+    "mel": {"n_fft": 256, "hop_length": 128, "spectrum": "power", "n_mels": 16},
     "mfcc": {"n_fft": 256, "hop_length": 128, "n_mels": 16, "n_mfcc": 8, "channels": "left_right_mid"},
     "hpss_mfcc": {"n_fft": 256, "hop_length": 128, "n_mels": 16, "n_mfcc": 8, "separation_n_fft": 256,
                   "separation_hop_length": 64, "kernel_size": 9, "channels": "left_right_mid"},

@@ -72,7 +72,7 @@ def test_what_was_edited_is_refused(field, value):
 
 
 def test_recipes_without_a_correction_are_what_they_were():
-    assert PUBLISHED.keys() == {*names()} - {"mean_log_spectrum"}
+    assert PUBLISHED.keys() == {*names()} - {"mean_log_spectrum", "powermel128"}
     for name, published in PUBLISHED.items():
         recipe = load_recipe(name)
         assert recipe.fingerprint[:12] == published

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from ascschemas.training import Adadelta, Focal, TrainingRecipe, WeightDecay
+from ascschemas.optimisation import Adadelta, WeightDecay
+from ascschemas.training import Focal, TrainingRecipe
 
 RECIPE = {
     "name": "mine",
@@ -46,8 +47,8 @@ def test_refuses_what_cannot_be_meant(bad):
 
 
 def test_weight_decay_of_keras_counts_twice():
-    assert WeightDecay(value=1e-4, form="keras_l2").coupled == 2e-4
-    assert WeightDecay(value=1e-4, form="coupled").coupled == 1e-4
+    assert WeightDecay(value=1e-4, form="keras_l2").factor == 2e-4
+    assert WeightDecay(value=1e-4, form="coupled").factor == 1e-4
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_a_recipe_of_tags_may_ask_for_any_decoding(tmp_path) -> None:
     assert load_recipe(str(tmp_path / "mine.yaml")).decode.sample_rate == 16_000
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_command_takes_a_callable_of_the_current_folder(dataset, tmp_path) -> None:
     tree, manifest = dataset
     rows = "\n".join(f"{c.id},{c.label}" for c in manifest.clips)
