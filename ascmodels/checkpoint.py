@@ -16,13 +16,13 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ascmodels.team import Team
-from ascmodels.weights import SUMS, sha256
+from ascmodels.weights import FINISHED, SUMS, sha256, way_on
 from ascschemas.base import Frozen
 from ascschemas.problems import Difference, RunError, differences
 from ascschemas.run import Environment, EpochRecord, Finished, Progress, RunData, Session
 from ascschemas.training import TrainingRecipe
 
-CONFIG, DATA, ENVIRONMENT, FINISHED = "config.json", "data.json", "environment.json", "finished.json"
+CONFIG, DATA, ENVIRONMENT = "config.json", "data.json", "environment.json"
 CURVES, PROGRESS, CHECKPOINTS, LOCK = "curves.csv", "progress.json", "checkpoints", ".lock"
 
 Value = TypeVar("Value", bound=Frozen)
@@ -66,6 +66,19 @@ class RunFolder:
         """How far the run has come: the progress of its last checkpoint."""
         last = max(self.epochs(), default=0)
         return read(self.checkpoint(last) / PROGRESS, Progress) if last else Progress()
+
+    def trained(self) -> Progress:
+        """The progress of a run that has learnt something.
+
+        Raises
+        ------
+        RunError
+            When its first epoch has not finished.
+        """
+        progress = self.progress()
+        if not progress.epoch:
+            raise RunError(f"{self.path} has no checkpoint yet.", todo="Let training finish its first epoch.")
+        return progress
 
     def epochs(self) -> list[int]:
         """Epochs that have a checkpoint."""
@@ -115,7 +128,7 @@ class RunFolder:
 
     def write_curves(self, progress: Progress) -> None:
         """Write ``curves.csv``: a line an epoch."""
-        _write(self.path / CURVES, _csv(progress))
+        _write(self.path / CURVES, _csv(progress, self.recipe.metric))
 
     def finish(self, finished: Finished) -> Finished:
         """Write down that training is over."""
@@ -199,7 +212,7 @@ def read(file: Path, model: type[Value]) -> Value:
         When it is missing or does not hold what it should.
     """
     try:
-        return model.model_validate_json(file.read_text(encoding="utf-8"))
+        return model.model_validate_json(file.read_bytes())
     except OSError as error:
         raise RunError(
             f"{file.parent} is not a run folder: {file.name} cannot be read ({error.strerror}).",
@@ -212,7 +225,9 @@ def read(file: Path, model: type[Value]) -> Value:
         raise RunError(
             f"{file} is damaged, or was written by another version.",
             differences=[found],
-            todo="Restore it from a copy, or train again into a new folder.",
+            todo=way_on(file.parent)
+            if file.name == PROGRESS
+            else "Restore it from a copy, or train again into a new folder.",
         ) from error
 
 
@@ -244,14 +259,19 @@ def _is_run(path: Path, inside: set[str]) -> bool:
 
 
 def _require_same(folder: RunFolder, recipe: TrainingRecipe, data: RunData) -> None:
-    there, asked = folder.recipe.hyper_parameters, recipe.hyper_parameters
-    other = [*differences(asked, there), *differences(_identity(data), _identity(folder.data), "data")]
-    if other:
-        raise RunError(
-            f"{folder.path} holds a run that was made from something else.",
-            differences=other,
-            todo="Repeat the command that started it with --resume, or choose another --out.",
-        )
+    """Refuse to go on from something else: what the run was made from is expected, what is given now is found."""
+    chosen = differences(folder.recipe.hyper_parameters, recipe.hyper_parameters)
+    given = differences(_identity(folder.data), _identity(data), "data")
+    if not chosen and not given:
+        return
+    todo = "Repeat the command that started it with --resume, or choose another --out."
+    if not chosen and any(d.field != "data.initial" for d in given):
+        todo = "The store was made anew, or is another: give the one that the run began with, or choose another --out."
+    raise RunError(
+        f"{folder.path} holds a run that was made from something else.",
+        differences=[*chosen, *given],
+        todo=todo,
+    )
 
 
 def _require_selected(folder: RunFolder) -> None:
@@ -268,7 +288,7 @@ def _require_selected(folder: RunFolder) -> None:
 def _require_consent(folder: RunFolder, resume: bool) -> None:
     if not resume and not folder.finished and folder.epochs():
         raise RunError(
-            f"{folder.path} holds an unfinished run: {folder.progress().epoch} of {folder.recipe.epochs} epochs.",
+            f"{folder.path} holds an unfinished run: {folder.progress().epoch} of {folder.recipe.extent}.",
             todo="Add --resume to go on with it, or choose another --out.",
         )
 
@@ -276,6 +296,7 @@ def _require_consent(folder: RunFolder, resume: bool) -> None:
 def _identity(data: RunData) -> dict[str, object]:
     """What makes two runs train on the same clips; a store may move."""
     said = data.model_dump(mode="json", include={"split", "classes", "clips", "held_off"})
+    said["initial"] = data.initial.sha256 if data.initial else None
     return said | {"digest" if i == 0 else f"digest of store {i + 1}": s.digest for i, s in enumerate(data.stores)}
 
 
@@ -303,21 +324,41 @@ def _sums(folder: Path) -> str:
     return json.dumps({p.name: sha256(p) for p in files}, indent=1) + "\n"
 
 
-def _csv(progress: Progress) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(EpochRecord.model_fields), lineterminator="\n")
-    writer.writeheader()
+def _csv(progress: Progress, metric: str) -> str:
+    text, names = io.StringIO(), list(EpochRecord.model_fields)
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+    writer.writerow({name: name.replace("accuracy", metric) for name in names})
     writer.writerows(json.loads(row.model_dump_json()) for row in progress.rows)
     return text.getvalue()
 
 
 def _write(file: Path, text: str) -> None:
     """Write a file aside and put it into place, so that nobody ever reads half of it."""
-    aside = file.with_name(f".{file.name}.partial")
-    aside.write_text(text + "\n" * (not text.endswith("\n")), encoding="utf-8")
-    _sync(aside)
-    aside.replace(file)
-    _sync(file.parent)
+    with put(file) as aside:
+        aside.write_text(text + "\n" * (not text.endswith("\n")), encoding="utf-8")
+
+
+@contextmanager
+def put(file: Path) -> Iterator[Path]:
+    """Give a place aside to write a file of a run to, and put it where it belongs; half of it is never there.
+
+    Raises
+    ------
+    RunError
+        When the disk refuses, with the file's name; what was there before stays.
+    """
+    aside = file.with_name(f".{file.stem}.partial{file.suffix}")
+    try:
+        yield aside
+        _sync(aside)
+        aside.replace(file)
+        _sync(file.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise RunError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            todo="Make room, or mend the rights of the folder, and run the same command again: what was there is kept.",
+        ) from error
 
 
 def _sync(path: Path) -> None:

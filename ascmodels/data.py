@@ -19,6 +19,7 @@ from ascmodels.inputs import Input
 from ascmodels.joining import Joined, Member, joined
 from ascmodels.order import MIB, Order, in_order
 from ascmodels.source import Clips, FeatureSource
+from ascmodels.tagging import multi_hot
 from ascschemas.store import Encoding
 
 Place = Literal["device", "ram", "stream"]
@@ -44,7 +45,7 @@ class Batch:
     features: tuple[Tensor, ...]
     """Of each store ``(B, *shape)``, float32, as it has them: cut into patches, but neither normalised nor resized."""
     targets: Tensor
-    """Class numbers, ``(B,)``, int64; -1 where a clip has no label."""
+    """Class numbers, ``(B,)``, int64, -1 where a clip has no label; or tags, ``(B, K)``, float32, 0 or 1."""
 
 
 class Reader(ABC):
@@ -66,11 +67,13 @@ class Feed:
     source: Joined
     """The stores."""
     targets: npt.NDArray[np.int64]
-    """Class number of each clip of the first store; -1 where it has no label."""
+    """Class number of each clip of the first store; -1 where it has no label, or where labels list tags."""
     device: torch.device
     """Where batches are wanted."""
     window_mib: int | None = None
     """How much of the stores may be in memory at once while they are streamed, in float32."""
+    tags: npt.NDArray[np.float32] | None = None
+    """Which tags each clip of the first store has, ``(clips, K)``, 0 or 1, where labels list tags."""
 
     @property
     def place(self) -> Place:
@@ -94,7 +97,7 @@ class Feed:
         all_rows = zip(*(reader.rows(order, size) for reader in self.readers), strict=True)
         for start, rows in zip(starts, all_rows, strict=True):
             clips = order.clips[start : start + size]
-            targets = torch.from_numpy(self.targets[clips])
+            targets = torch.from_numpy((self.targets if self.tags is None else self.tags)[clips])
             yield Batch(clips, tuple(self._decoded(rows)), _moved(targets, self.device))
 
     def _decoded(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -203,6 +206,7 @@ def feed(
     *,
     device: torch.device | None = None,
     window_mib: int | None = None,
+    tags: bool = False,
 ) -> Feed:
     """A feed for some clips of a store, or of several.
 
@@ -220,13 +224,16 @@ def feed(
         Where batches are wanted; the CPU where absent.
     window_mib : int, optional
         How much of the stores is read at once while streaming, in MiB of float32; twice as much is held.
+    tags : bool
+        Whether labels list tags, and the targets of batches are rows of zeros and ones.
     """
     device, source = device or torch.device("cpu"), joined(source)
     number = {label: i for i, label in enumerate(classes)}
-    targets = np.array([number.get(label, -1) for label in source.labels], dtype=np.int64)
+    targets = np.array([-1 if tags else number.get(label, -1) for label in source.labels], dtype=np.int64)
+    rows = multi_hot(source.labels, classes) if tags else None
     share = [_share(window_mib, m, source) for m in source.members]
     readers = [_reader(m, clips, place, device, mib) for m, mib in zip(source.members, share, strict=True)]
-    return Feed(tuple(readers), source, targets, device, window_mib)
+    return Feed(tuple(readers), source, targets, device, window_mib, rows)
 
 
 def decoded(numbers: Tensor, how: Encoding) -> Tensor:
@@ -265,7 +272,10 @@ def _share(window_mib: int | None, member: Member, source: Joined) -> int | None
 
 def _parts(order: Order, member: Member, device: torch.device | None = None) -> Tensor | None:
     """The patch of each example; None where the clips of this store are seen whole."""
-    return torch.from_numpy(order.parts).to(device) if order.parts is not None and member.input.count > 1 else None
+    if order.parts is None or member.input.patches is None:
+        return None
+    parts = torch.from_numpy(order.parts).to(device)
+    return parts if member.input.count > 1 else torch.zeros_like(parts)  # its one patch beside each of another store's
 
 
 def _cut(windows: Iterable[Held], size: int) -> Iterator[Tensor]:

@@ -36,6 +36,17 @@ def choose(name: str) -> torch.device:
     return torch.device(wanted)
 
 
+def warm_up() -> None:
+    """Let torch start its threads and load what it loads late: an optimiser brings half of its compiler along.
+
+    Under a limit of memory this fails, if it must, before there is anything to lose.
+    """
+    kernel = torch.zeros(4, 1, 3, 3, requires_grad=True)  # nothing is drawn from a generator
+    step = torch.optim.Adam([kernel])
+    torch.conv2d(torch.zeros(16, 1, 64, 64), kernel).sum().backward()  # type: ignore[no-untyped-call]
+    step.step()
+
+
 def session(device: torch.device, place: Place, processes: int = 1) -> Session:
     """What this process computes with."""
     return Session(

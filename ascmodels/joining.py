@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ascmodels.folds import EXAMPLES, fold, sides_of
 from ascmodels.inputs import Input, examples
 from ascmodels.source import Clips, FeatureSource, Located
-from ascschemas.problems import Difference, StoreMismatch
+from ascschemas.problems import Difference, StoreError, StoreMismatch, nearest
 
 SAID = 3
 """Clips that are named where two stores differ."""
@@ -53,6 +54,11 @@ class Joined:
     def examples(self) -> int:
         """Examples that a clip gives."""
         return examples(self.inputs)
+
+    @property
+    def cut(self) -> bool:
+        """Whether any of the stores is seen in patches, if only one a clip."""
+        return any(member.input.patches for member in self.members)
 
     @property
     def clip_bytes(self) -> int:
@@ -101,12 +107,34 @@ class Joined:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits."""
+        """Names of the splits that are stored."""
         return self.first.header.splits
 
     def sides(self, split: str) -> npt.NDArray[np.str_]:
-        """``train``, ``test`` or ``unused`` for each clip."""
-        return self.first.sides(split)
+        """``train``, ``test`` or ``unused`` for each clip.
+
+        Parameters
+        ----------
+        split : str
+            A split that is stored, or a fold of ``ascmodels.folds``, such as ``location5_1``.
+
+        Raises
+        ------
+        StoreError
+            When it is neither.
+        RunError
+            When there are fewer locations than folds.
+        """
+        if split in self.splits:
+            return self.first.sides(split)
+        if wanted := fold(split):
+            return sides_of(self, wanted)
+        near = nearest(split, [*self.splits, *EXAMPLES])
+        raise StoreError(
+            f"{self.place} has no split {split!r}: {near}",
+            todo=f"Name one of its splits ({', '.join(self.splits) or 'it has none'}) or a fold by location, "
+            "location<K>_<k>, such as location5_1.",
+        )
 
 
 def join(*sources: FeatureSource) -> Joined:

@@ -18,6 +18,7 @@ Vectors = npt.NDArray[np.float64]
 
 COMMON, LINEAR = ("mean", "scale", "inverse_temperature", "intercept"), ("weights",)
 RADIAL = ("support", "counts", "duals", "gamma")
+SIGMOID = (*RADIAL, "offset")
 AT_ONCE = 1024
 """Vectors decided at once."""
 STEPS = 80
@@ -27,15 +28,17 @@ STEPS = 80
 class Machine(nn.Module):
     """A support vector machine as its numbers in float64: whoever has them needs no scikit-learn, and runs no pickle.
 
-    Linear, one against the rest: ``d = W z + b`` with ``z = (v - mean) / scale``. Radial, one against one:
-    ``f_ij = sum_s a_s exp(-gamma |z - s|^2) + b_ij``, then votes and, to break ties, the squashed sum of a class's
-    ``f``, as ``decision_function`` of scikit-learn's ``SVC`` has it.
+    Linear, one against the rest: ``d = W z + b`` with ``z = (v - mean) / scale``. With a kernel, one against one:
+    ``f_ij = sum_s a_s k(z, s) + b_ij``, then votes and, to break ties, the squashed sum of a class's ``f``, as
+    ``decision_function`` of scikit-learn's ``SVC`` has it. The kernel is radial, ``exp(-gamma |z - s|^2)``, or, where
+    there is an ``offset``, ``tanh(gamma z . s + offset)``.
 
     Parameters
     ----------
     numbers : mapping of str to Tensor
         Float64 tensors: ``mean``, ``scale``, ``inverse_temperature``, ``intercept`` and ``weights``, or ``support``
-        ``(S, D)`` in order of class, ``counts`` ``(K,)``, ``duals`` ``(K - 1, S)`` and ``gamma``.
+        ``(S, D)`` in order of class, ``counts`` ``(K,)``, ``duals`` ``(K - 1, S)``, ``gamma`` and, for the sigmoid
+        kernel, ``offset``.
 
     Raises
     ------
@@ -47,13 +50,18 @@ class Machine(nn.Module):
 
     def __init__(self, numbers: Mapping[str, Tensor]) -> None:
         super().__init__()
-        if {*numbers} not in ({*COMMON, *LINEAR}, {*COMMON, *RADIAL}):
+        if {*numbers} not in ({*COMMON, *LINEAR}, {*COMMON, *RADIAL}, {*COMMON, *SIGMOID}):
             raise RunError(
                 f"A checkpoint holds {', '.join(sorted(numbers))}, and no support vector machine.",
                 todo="Restore it from a copy, or train again.",
             )
         for name, values in numbers.items():
             self.register_buffer(name, values)
+
+    @property
+    def kernel(self) -> str:
+        """``linear``, ``rbf`` or ``sigmoid``."""
+        return "sigmoid" if hasattr(self, "offset") else "rbf" if hasattr(self, "support") else "linear"
 
     def at(self, inverse_temperature: float) -> Machine:
         """The same machine at another temperature."""
@@ -63,7 +71,7 @@ class Machine(nn.Module):
     def decide(self, vectors: Tensor) -> Tensor:
         """Decision values ``(n, K)`` of vectors ``(n, D)``: the largest is the class."""
         z = (vectors - self.get_buffer("mean")) / self.get_buffer("scale")
-        d = self._radial(z) if hasattr(self, "support") else self._linear(z)
+        d = self._linear(z) if self.kernel == "linear" else self._against(z)
         return torch.cat([-d, d], dim=1) if d.shape[1] == 1 else d  # two classes have one value between them
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -73,10 +81,9 @@ class Machine(nn.Module):
     def _linear(self, z: Tensor) -> Tensor:
         return z @ self.get_buffer("weights").T + self.get_buffer("intercept")
 
-    def _radial(self, z: Tensor) -> Tensor:
-        support, counts = self.get_buffer("support"), [int(n) for n in self.get_buffer("counts").tolist()]
-        squares = z.square().sum(1, keepdim=True) - 2 * z @ support.T + support.square().sum(1)
-        similar = torch.exp(-self.get_buffer("gamma") * squares.clamp(min=0))
+    def _against(self, z: Tensor) -> Tensor:
+        """Decision values of one class against another, made one a class."""
+        similar, counts = self._similar(z), [int(n) for n in self.get_buffer("counts").tolist()]
         duals, intercept = self.get_buffer("duals"), self.get_buffer("intercept")
         if len(counts) == 2:
             return similar @ duals.T + intercept
@@ -85,6 +92,14 @@ class Machine(nn.Module):
         pairs = combinations(range(len(counts)), 2)
         biased = zip(pairs, intercept, strict=True)
         return _voted({(i, j): against[i][:, j - 1] + against[j][:, i] + b for (i, j), b in biased})
+
+    def _similar(self, z: Tensor) -> Tensor:
+        """The kernel of vectors ``(n, D)`` and support vectors, ``(n, S)``."""
+        support, gamma = self.get_buffer("support"), self.get_buffer("gamma")
+        if self.kernel == "sigmoid":
+            return torch.tanh(gamma * (z @ support.T) + self.get_buffer("offset"))
+        squares = z.square().sum(1, keepdim=True) - 2 * z @ support.T + support.square().sum(1)
+        return torch.exp(-gamma * squares.clamp(min=0))
 
 
 class PooledMachine(nn.Module):

@@ -29,6 +29,13 @@ class Order:
         """Number of clips, or of patches."""
         return len(self.clips)
 
+    def first(self, count: int) -> Order:
+        """The same, ended after so many."""
+        if count >= len(self):
+            return self
+        ends = (*(end for end in self.ends if end < count), count)
+        return Order(self.clips[:count], ends, None if self.parts is None else self.parts[:count])
+
     @property
     def windows(self) -> Iterator[slice]:
         """Where each window lies."""
@@ -79,7 +86,7 @@ def shuffled(source: Joined, clips: Clips, window_mib: int | None, draw: np.rand
     mixed = [draw.permutation(_numbered(window, count)) for window in windows]
     examples = np.concatenate(mixed) if mixed else clips
     ends = tuple(np.cumsum([len(m) for m in mixed]).tolist())
-    return Order(examples // count, ends, examples % count if count > 1 else None)
+    return Order(examples // count, ends, examples % count if source.cut else None)
 
 
 def _numbered(clips: Clips, count: int) -> Clips:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ascmodels.documents import plain
 from ascmodels.families.base import Family
@@ -31,6 +32,8 @@ COMMAND_LINE = "command line"
 def resolve(recipe: TrainingRecipe) -> TrainingRecipe:
     """The recipe with every default written out, its plug-in parameters checked, and a source for every value.
 
+    What is said of ``schedule`` holds for every value in it that has no source of its own.
+
     Raises
     ------
     RecipeError
@@ -39,7 +42,9 @@ def resolve(recipe: TrainingRecipe) -> TrainingRecipe:
         When no plug-in answers to a ``kind``.
     """
     full = recipe.model_copy(update={slot: _completed(slot, getattr(recipe, slot)) for slot in SLOTS})
-    sources = {path: recipe.sources.get(path, "default") for path in full.hyper_parameters}
+    sources = {path: source_of(path, recipe.sources) or "default" for path in full.hyper_parameters}
+    _require_tags(full)
+    family(full).agree(full)
     return full.model_copy(update={"sources": sources})
 
 
@@ -66,7 +71,7 @@ def validated(values: Mapping[str, Any], where: str) -> TrainingRecipe:
         With every problem, by dotted path; unknown keys come with the nearest known one.
     """
     try:
-        return TrainingRecipe.model_validate(values)
+        made = TrainingRecipe.model_validate(values)
     except ValidationError as error:
         raise refusal(
             error,
@@ -74,7 +79,10 @@ def validated(values: Mapping[str, Any], where: str) -> TrainingRecipe:
             todo="Correct these values; `ascmodels papers show NAME` prints a whole recipe.",
             known=[*_paths(TrainingRecipe)],
             unions=("objective", "optimiser", "schedule"),
+            optional=[*_paths(TrainingRecipe, only=_may_be_none)],
         ) from None
+    _refuse_truths(values, made.model_dump(mode="json"), f"{where} is not a training recipe.")
+    return made
 
 
 def override(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRecipe:
@@ -100,17 +108,48 @@ def override(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRecipe:
     pairs = sorted((_pair(s) for s in settings), key=lambda pair: not pair[0].endswith("kind"))  # kinds first
     for key, value in pairs:
         _change(values, key, value)
-    values["sources"] = {k: v for k, v in full.sources.items() if v != "default"}
-    values["sources"] |= {key: COMMAND_LINE for key, _ in pairs}
-    return resolve(validated(values, f"{recipe.name} with {', '.join(k for k, _ in pairs) or 'nothing'} set"))
+    keys = {key for key, _ in pairs}
+    kept = {
+        k: v for k, v in full.sources.items() if v != "default" and not any(_one_holds_the_other(k, s) for s in keys)
+    }
+    values["sources"] = kept | dict.fromkeys(keys, COMMAND_LINE)
+    return resolve(
+        validated(values, f"{recipe.name} with {', '.join(dict.fromkeys(k for k, _ in pairs)) or 'nothing'} set")
+    )
+
+
+def _require_tags(recipe: TrainingRecipe) -> None:
+    """Refuse clips with several tags where the trainer knows classes only."""
+    if recipe.tags and not trainer(recipe).takes_tags:
+        raise RecipeError(
+            f"The trainer {recipe.trainer.kind} cannot train clips with several tags.",
+            differences=[Difference(field="objective.kind", expected="one of classes", found=recipe.objective.kind)],
+            todo="Set trainer.kind=supervised, or another objective.",
+        )
+
+
+def source_of(path: str, sources: Mapping[str, str]) -> str:
+    """Who says so: of the value, or of the nearest part of the recipe that holds it; empty where nobody is named."""
+    while path not in sources and "." in path:
+        path = path.rpartition(".")[0]
+    return sources.get(path, "")
+
+
+def _one_holds_the_other(a: str, b: str) -> bool:
+    return f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.")
 
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
     known = sorted({*_paths(TrainingRecipe), *_plugin_paths(values)} - {*SAID, *SLOTS})
+    if key.partition(".")[0] in SAID:
+        raise UnknownName(
+            f"{key} describes a recipe and changes nothing that is computed: it is not set from the command line.",
+            todo="Write a YAML file of your own that says it, and give its path in place of the recipe's name.",
+        )
     if key not in known:
         raise UnknownName(
             f"There is nothing called {key!r} to set: {nearest(key, known)}",
-            todo=f"Name one of these; `ascmodels papers show {values['name']}` lists all that there is.",
+            todo=f"Name one that there is; `ascmodels papers show {values['name']}` lists those of the recipe.",
         )
     *parents, last = key.split(".")
     place = values
@@ -157,7 +196,7 @@ def _completed(slot: str, parameters: Parameters) -> Parameters:
 def _plugin(slot: str, parameters: Parameters) -> Frozen:
     model = _class(slot, parameters.kind)
     try:
-        return model.model_validate(parameters.values())
+        made = model.model_validate(parameters.values())
     except ValidationError as error:
         raise refusal(
             error,
@@ -165,7 +204,11 @@ def _plugin(slot: str, parameters: Parameters) -> Frozen:
             todo="Correct these values, or leave them out for the defaults.",
             known=[f"{slot}.{name}" for name in model.model_fields],
             prefix=f"{slot}.",
+            optional=[*_paths(model, f"{slot}.", only=_may_be_none)],
         ) from None
+    what = f"The {slot} {parameters.kind} does not accept these parameters."
+    _refuse_truths({slot: parameters.values()}, {slot: made.model_dump(mode="json")}, what)
+    return made
 
 
 def _class(slot: str, kind: str) -> type[Frozen]:
@@ -182,12 +225,41 @@ def _class(slot: str, kind: str) -> type[Frozen]:
     )
 
 
-def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted path that some recipe may have."""
+def _refuse_truths(said: Any, kept: Any, what: str) -> None:
+    """Refuse ``true`` and ``false`` where a number was made of them."""
+    found = [
+        Difference(field=path, expected="a number", found=str(value).lower()) for path, value in _truths(said, kept)
+    ]
+    if found:
+        raise RecipeError(what, differences=found, todo="Write the number that is meant.")
+
+
+def _truths(said: Any, kept: Any, path: str = "") -> Iterator[tuple[str, bool]]:
+    """Paths of booleans that were read as numbers."""
+    if isinstance(said, bool):
+        if not isinstance(kept, bool):
+            yield path, said
+    elif isinstance(said, Mapping) and isinstance(kept, Mapping):
+        for key in said.keys() & kept.keys():
+            yield from _truths(said[key], kept[key], f"{path}.{key}".lstrip("."))
+    elif isinstance(said, list | tuple) and isinstance(kept, list | tuple):
+        for i, (one, made) in enumerate(zip(said, kept, strict=False)):
+            yield from _truths(one, made, f"{path}.{i}")
+
+
+def _may_be_none(field: FieldInfo) -> bool:
+    return types.NoneType in get_args(field.annotation)
+
+
+def _paths(
+    model: type[BaseModel], prefix: str = "", *, only: Callable[[FieldInfo], bool] = lambda _: True
+) -> Iterator[str]:
+    """Every dotted path that some recipe may have, or only those of some fields."""
     for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
+        if only(field):
+            yield f"{prefix}{name}"
         for inner in _models(field.annotation):
-            yield from _paths(inner, f"{prefix}{name}.")
+            yield from _paths(inner, f"{prefix}{name}.", only=only)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ascschemas.report import Confusion, Report, Score
-from ascschemas.run import Progress
+from ascmodels.checkpoint import put
+from ascschemas.report import BesideClaim, Confusion, Report, Score
+from ascschemas.run import Initial, Progress
 from ascschemas.training import TrainingRecipe
 
 INK, SIGNAL, PALE = "#222222", "#b3421c", "#8a8a8a"
@@ -24,11 +26,14 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        ``report.json``, ``report.md`` and ``confusion.png``.
+        ``report.json``, ``report.md`` and, of classes, ``confusion.png``.
     """
     files = (folder / "report.json", folder / "report.md", folder / "confusion.png")
-    files[0].write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    files[1].write_text(markdown(report), encoding="utf-8")
+    for file, text in zip(files, (report.model_dump_json(indent=1) + "\n", markdown(report)), strict=False):
+        with put(file) as aside:
+            aside.write_text(text, encoding="utf-8")
+    if report.selected.confusion is None:
+        return files[:2]
     draw_confusion(report.selected.confusion, files[2])
     return files
 
@@ -50,7 +55,7 @@ def percent(value: float | None) -> str:
 
 
 def interval(score: Score) -> str:
-    """A Wilson 95 % interval in per cent."""
+    """The 95 % interval of a score in per cent."""
     return f"{percent(score.low)} to {percent(score.high)}"
 
 
@@ -69,11 +74,12 @@ def draw_confusion(confusion: Confusion, file: Path) -> None:
     axes.set_ylabel("true class")
     axes.set_title(f"{np.trace(counts)} of {counts.sum()} clips right")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    figure.savefig(file, dpi=120)
+    with put(file) as aside:
+        figure.savefig(aside, dpi=120)
 
 
 def draw_curves(progress: Progress, recipe: TrainingRecipe, file: Path) -> None:
-    """Draw loss and accuracy over epochs, the selected epoch marked."""
+    """Draw loss and accuracy, or lwlrap, over epochs, the selected epoch marked."""
     epochs = [row.epoch for row in progress.rows]
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
@@ -82,14 +88,15 @@ def draw_curves(progress: Progress, recipe: TrainingRecipe, file: Path) -> None:
     _curve(left, epochs, [r.loss for r in progress.rows], [r.watched_loss for r in progress.rows], watched)
     _curve(right, epochs, [r.accuracy for r in progress.rows], [r.watched_accuracy for r in progress.rows], watched)
     left.set_ylabel("loss")
-    right.set_ylabel("accuracy")
+    right.set_ylabel(recipe.metric)
     right.set_ylim(0, 1)
     for axes in (left, right):
         axes.axvline(
             progress.selected, color=PALE, linewidth=1, linestyle=":", label=f"selected: epoch {progress.selected}"
         )
     figure.legend(*right.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
-    figure.savefig(file, dpi=120)
+    with put(file) as aside:
+        figure.savefig(aside, dpi=120)
 
 
 def _paragraphs(report: Report) -> Iterator[str]:
@@ -100,19 +107,33 @@ def _paragraphs(report: Report) -> Iterator[str]:
     if made.changed:
         changed = ", ".join(f"`{k}` = {v}" for k, v in made.changed.items())
         yield f"Changed from the recipe: {changed}.\n"
-    yield from _claims(report)
-    yield from _scores("Overall", [best.overall], [report.last.overall])
-    yield f"Mean over classes {percent(best.class_mean)} %, last epoch {percent(report.last.class_mean)} %.\n"
-    yield from _scores("Per class", best.classes, report.last.classes)
-    yield from _scores("Per device", best.devices, report.last.devices)
-    yield from _scores("Per city", best.cities, report.last.cities)
+    yield from published(report.claims)
+    yield from _scores("Overall", [best.overall], [report.last.overall], report.metric)
+    each = "class" if report.metric == "accuracy" else "tag"
+    mean, last = percent(best.class_mean), percent(report.last.class_mean)
+    yield f"Mean over {each}{'e' * (each == 'class')}s {mean} %, last epoch {last} %.\n"
+    yield from _scores(f"Per {each}", best.classes, report.last.classes, report.metric)
+    yield from _scores("Per device", best.devices, report.last.devices, report.metric)
+    yield from _scores("Per city", best.cities, report.last.cities, report.metric)
     if report.unscored:
         yield f"Not scored, for they hold no values: {', '.join(report.unscored)}.\n"
-    yield "![Confusion matrix](confusion.png)\n"
-    yield f"{made.family} with {made.parameters:,} trainable parameters. Training recipe `{made.fingerprint[:16]}`,"
+    if best.confusion is not None:
+        yield "![Confusion matrix](confusion.png)\n"
+    options = ", ".join(f"{name} {json.dumps(value)}" for name, value in made.trainer.values().items())
+    yield f"{made.family} with {made.parameters:,} trainable parameters, trained by {made.trainer.kind} ({options})."
+    yield f"Training recipe `{made.fingerprint[:16]}`,"
     yield from (f"features {name} `{digest[:16]}`." for name, digest in made.stores.items())
     for name, words in made.corrections.items():
         yield f"{name}: {corrected(words)}."
+    if made.initial:
+        yield f"{started(made.initial)}."
+
+
+def started(initial: Initial) -> str:
+    """What a network started from, in words."""
+    of = Path(initial.path).name if initial.epoch is None else f"{Path(initial.path).name}, epoch {initial.epoch}"
+    drawn = f", {initial.replaced} of its head drawn anew" if initial.replaced else ""
+    return f"Started from given weights: {of} (`{initial.sha256[:16]}`), {initial.taken} tensors{drawn}"
 
 
 def corrected(words: Mapping[str, str]) -> str:
@@ -121,29 +142,37 @@ def corrected(words: Mapping[str, str]) -> str:
     return f"spectra corrected by device ({by})"
 
 
-def _claims(report: Report) -> Iterator[str]:
-    if not report.claims:
+def published(claims: Sequence[BesideClaim]) -> Iterator[str]:
+    """Published numbers with ours beside them, as Markdown; nothing where there are none."""
+    if not claims:
         return
     yield "## Published beside ours\n"
     rows = [
         (f"{c.claim.scope} {c.claim.group}".strip().replace("_", " "), f"{c.claim.value:g}", percent(c.ours), c.remark)
-        for c in report.claims
+        for c in claims
     ]
-    yield from _table(("accuracy, %", "published", "ours", "remark"), rows)
+    yield from table(("accuracy, %", "published", "ours", "remark"), rows)
 
 
-def _scores(title: str, selected: Sequence[Score], last: Sequence[Score]) -> Iterator[str]:
+def counted(score: Score) -> str:
+    """What a score is out of: clips that are right of all, or the number of labels that were ranked."""
+    return f"{score.correct} / {score.total}" if isinstance(score.correct, int) else str(score.total)
+
+
+def _scores(title: str, selected: Sequence[Score], last: Sequence[Score], metric: str) -> Iterator[str]:
     if not selected:
         return
     yield f"## {title}\n"
     rows = [
-        (s.name, percent(s.accuracy), interval(s), f"{s.correct} / {s.total}", percent(e.accuracy))
+        (s.name, percent(s.accuracy), interval(s), counted(s), percent(e.accuracy))
         for s, e in zip(selected, last, strict=True)
     ]
-    yield from _table(("", "accuracy, %", "95 % interval", "clips", "last epoch, %"), rows)
+    out_of = "clips" if metric == "accuracy" else "labels"
+    yield from table(("", f"{metric}, %", "95 % interval", out_of, "last epoch, %"), rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table as Markdown, line by line."""
     yield f"| {' | '.join(header)} |"
     yield f"|{'---|' * len(header)}"
     yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ascmodels.randomness import generator
 from ascmodels.source import Clips, ClipTable
 from ascschemas.problems import Difference, RunError
-from ascschemas.training import TrainingRecipe
+from ascschemas.training import BinaryCrossEntropy, TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Sides:
         return self.test if recipe.selection.side == "test" else self.validation
 
 
-def divide(source: ClipTable, split: str, recipe: TrainingRecipe, *, examples: int = 1) -> Sides:
+def divide(source: ClipTable, split: str, recipe: TrainingRecipe, *, examples: int = 1, batched: bool = True) -> Sides:
     """Take a store's clips apart by a split, and hold a validation side off the training side.
 
     Parameters
@@ -47,6 +47,8 @@ def divide(source: ClipTable, split: str, recipe: TrainingRecipe, *, examples: i
         Its selection says how much is held off; its seed says which.
     examples : int
         Examples that a clip gives: its patches.
+    batched : bool
+        Whether the trainer takes steps by batches, of which one must be full.
 
     Raises
     ------
@@ -58,13 +60,17 @@ def divide(source: ClipTable, split: str, recipe: TrainingRecipe, *, examples: i
     side = source.sides(split)
     whole, test = (np.flatnonzero((side == s) & source.usable) for s in ("train", "test"))
     excluded = np.flatnonzero((side != "unused") & ~source.usable)
-    problems = list(_problems(source, whole, test))
+    problems = list(_strange_devices(source, whole, recipe))
+    whole = whole[[not recipe.train_devices or source.devices[c] in recipe.train_devices for c in whole]]
+    problems += list(_problems(source, whole, test, recipe.classes_of))
     held: set[str] = set()
     if recipe.selection.holds_off and not problems:
-        held = held_off(source, whole, recipe.selection.fraction, recipe.seed)
+        other = second_head(recipe)
+        some = whole[[source.devices[c] != other for c in whole]] if other else whole
+        held = held_off(source, some, recipe.selection.fraction, recipe.seed, recipe.classes_of)
     inside = np.array([group_of(source, int(c)) in held for c in whole], dtype=np.bool_)
     train = whole[~inside]
-    problems += [] if problems else _small(len(train) * examples, recipe)
+    problems += [] if problems or not batched else _small(len(train) * examples, recipe)
     if problems:
         raise RunError(
             f"The split {split} of {source.place} cannot be trained on.",
@@ -81,7 +87,24 @@ def group_of(source: ClipTable, clip: int) -> str:
     return source.locations[clip] or source.segments[clip] or source.ids[clip]
 
 
-def held_off(source: ClipTable, clips: Clips, fraction: float, seed: int) -> set[str]:
+def second_head(recipe: TrainingRecipe) -> str | None:
+    """The device whose clips a second head of the network learns; they choose no epoch."""
+    spec = recipe.objective
+    return spec.second_head if isinstance(spec, BinaryCrossEntropy) else None
+
+
+def one_class(label: str) -> tuple[str, ...]:
+    """A label is a class."""
+    return (label,)
+
+
+def held_off(
+    source: ClipTable,
+    clips: Clips,
+    fraction: float,
+    seed: int,
+    classes_of: Callable[[str], tuple[str, ...]] = one_class,
+) -> set[str]:
     """Choose whole groups that make about ``fraction`` of each class.
 
     Per class, in alphabetical order, groups are taken in random order while each brings the class nearer to its
@@ -97,6 +120,8 @@ def held_off(source: ClipTable, clips: Clips, fraction: float, seed: int) -> set
         Share of each class, 0 to 0.5.
     seed : int
         Decides which groups.
+    classes_of : callable
+        From a label to the classes that it names; a clip with several tags counts for each.
 
     Returns
     -------
@@ -106,7 +131,8 @@ def held_off(source: ClipTable, clips: Clips, fraction: float, seed: int) -> set
     """
     by_class: dict[str, Counter[str]] = defaultdict(Counter)
     for clip in clips:
-        by_class[source.labels[clip]][group_of(source, clip)] += 1
+        for name in classes_of(source.labels[clip]):
+            by_class[name][group_of(source, clip)] += 1
     held: set[str] = set()
     for number, label in enumerate(sorted(by_class)):
         order = generator(seed, "validation", number).permutation(sorted(by_class[label]))
@@ -134,19 +160,30 @@ def _leaves_clips(by_class: dict[str, Counter[str]], held: set[str]) -> bool:
     return all(sizes.keys() - held for sizes in by_class.values())
 
 
-def _problems(source: ClipTable, train: Clips, test: Clips) -> Iterator[Difference]:
+def _problems(
+    source: ClipTable, train: Clips, test: Clips, classes_of: Callable[[str], tuple[str, ...]]
+) -> Iterator[Difference]:
     for name, clips in (("training side", train), ("test side", test)):
         if not len(clips):
             yield Difference(field=name, expected="usable clips", found="none")
-    unlabelled = [source.ids[c] for c in (*train, *test) if not source.labels[c]]
+    unlabelled = [source.ids[c] for c in (*train, *test) if not classes_of(source.labels[c])]
     if unlabelled:
         yield Difference(field="labels", expected="one for every clip", found=_listed(unlabelled, "clips without"))
-    trained, tested = ({source.labels[c] for c in side} - {""} for side in (train, test))
+    trained, tested = ({name for c in side for name in classes_of(source.labels[c])} for side in (train, test))
     if len(train) and len(trained) < 2:
         yield Difference(field="classes", expected="at least 2", found=", ".join(sorted(trained)) or "none")
     elif tested - trained:
         found = _listed(sorted(tested - trained), "classes only tested")
         yield Difference(field="classes", expected="training clips of every tested class", found=found)
+
+
+def _strange_devices(source: ClipTable, train: Clips, recipe: TrainingRecipe) -> Iterator[Difference]:
+    known = sorted({source.devices[c] for c in train} - {""})
+    if strange := sorted({*recipe.train_devices} - {*known}):
+        yield Difference(field="train_devices", expected=", ".join(known) or "none named", found=", ".join(strange))
+    if "device" in recipe.sampler and len(train) and not known:
+        found = "clips whose devices are unknown"
+        yield Difference(field="sampler", expected="each or class", found=f"{recipe.sampler}, and {found}")
 
 
 def _small(examples: int, recipe: TrainingRecipe) -> list[Difference]:

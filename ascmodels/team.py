@@ -72,6 +72,11 @@ class Team:
 ALONE = Team()
 
 
+def processes() -> int:
+    """How many processes ``torchrun`` has started together, by the environment that it sets; one without."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def open_team(device: torch.device) -> Iterator[Team]:
     """The team that ``torchrun`` has put this process into, by the environment that it sets; alone without.
@@ -81,7 +86,7 @@ def open_team(device: torch.device) -> Iterator[Team]:
     RunError
         When the others cannot be reached.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = processes()
     if size == 1:
         yield ALONE
         return

@@ -24,11 +24,14 @@ class TensorBoard(Watcher):
         The run folder.
     progress : Progress
         How far the run has come; its epochs are written again, for a killed run may lack the last of them.
+    metric : str
+        What clips are scored by.
     """
 
-    def __init__(self, run: Path, progress: Progress) -> None:
+    def __init__(self, run: Path, progress: Progress, metric: str = "accuracy") -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._metric = metric
         make: Any = SummaryWriter  # its types are not declared
         self._writer = make(str(run / FOLDER), purge_step=1)  # what earlier files say is hidden
         for row in progress.rows:
@@ -43,7 +46,7 @@ class TensorBoard(Watcher):
         for name in VALUES:
             value = getattr(row, name)
             if value is not None:
-                self._writer.add_scalar(name, value, row.epoch)
+                self._writer.add_scalar(name.replace("accuracy", self._metric), value, row.epoch)
 
     def close(self) -> None:
         """Write what is left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,20 @@ import numpy as np
 import torch
 
 from ascmodels import recipes
-from ascmodels.augment import require_maskable
 from ascmodels.checkpoint import CURVES, RunFolder, open_together
 from ascmodels.data import Feed, Place, Placement, feed, placed
 from ascmodels.devices import choose, session
-from ascmodels.evaluate import trainable
+from ascmodels.folds import fold
+from ascmodels.initial import Beginning, begin
 from ascmodels.joining import Joined, joined
 from ascmodels.normalise import Bands, band_statistics, identity
+from ascmodels.rehearsal import require_network
 from ascmodels.report import draw_curves
 from ascmodels.sides import Sides, divide
 from ascmodels.source import Clips, FeatureSource
 from ascmodels.team import Team, local_device, open_team
 from ascmodels.tensorboard import TensorBoard, is_installed
-from ascmodels.trainers.base import Task
+from ascmodels.trainers.base import Task, Trainer
 from ascmodels.trainers.failure import is_out_of_memory
 from ascmodels.watching import Several, Watcher
 from ascschemas.problems import Difference, RunError, StoreError, StoreMismatch, differences
@@ -48,6 +50,7 @@ def train(
     placement: Placement = "auto",
     resume: bool = False,
     features: Sequence[FeatureRecipe | None] = (),
+    init: Path | None = None,
     watch: Watcher | None = None,
 ) -> Finished:
     """Train a model from a sealed store, or from several, into a run folder.
@@ -62,7 +65,7 @@ def train(
     out : Path
         The run folder. A finished one made from the same things is left as it is.
     split : str, optional
-        The split; ``fold1`` by default, or the store's only one.
+        A split of the store, or a fold such as ``location5_1``; ``fold1`` by default, or the store's only one.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     placement : str
@@ -72,6 +75,8 @@ def train(
     features : sequence of FeatureRecipe
         The feature recipes that training expects; a store of another is refused with the differing fields. None where
         one is not known.
+    init : Path, optional
+        Weights to start from: a file of them, or a run folder.
     watch : Watcher, optional
         Who is told how it goes.
 
@@ -85,45 +90,114 @@ def train(
     RecipeError, StoreError, RunError
         When this cannot be trained, before anything is computed; or when training cannot go on.
     """
-    recipe, device_here = recipes.resolve(recipe), local_device(choose(device))
-    trainer = recipes.trainer(recipe)
-    source = joined(source)
-    require_all(recipe, source, features)
-    split = split or default_split(source)
-    require_split(source, split)
-    sides = divide(source, split, recipe, examples=source.examples)
-    data = describe(source, split, sides, recipe)
-    trainable(recipe, data)  # a family that cannot take these features says so before anything is read or written
-    require_maskable(recipe.augmentation, [i.seen for i in source.inputs])
-    with open_team(device_here) as team:
+    here = local_device(choose(device))
+    asked = _asked(recipe, joined(source), out, split, features, init, here)
+    with open_team(here) as team:
         watch = (watch or Watcher()) if team.leads else Watcher()
-        clips = np.concatenate([sides.train, sides.watched(recipe)])
-        wanted = "stream" if trainer.reads_once and placement == "auto" else placement
-        place: Place = team.said(placed(source, len(clips), wanted, device_here))
-        here = session(device_here, place, team.size)
-        with open_together(team, out, recipe, data, here, resume=resume) as folder:
+        place = team.said(asked.placed(placement, here))
+        with open_together(
+            team, out, asked.recipe, asked.data, session(here, place, team.size), resume=resume
+        ) as folder:
             if folder.finished:
                 watch.note(f"{out} is finished: nothing to do.")
                 return _drawn(folder, folder.finished, team)
-            where = "the store, once at most" if trainer.reads_once and place == "stream" else PLACES[place]
-            watch.note(_forecast(data, where, device_here.type, sides, recipe, team.size))
-            curves = _curves(folder, team)
-            task = Task(
-                recipe=recipe,
-                inputs=source.inputs,
-                data=data,
-                sides=sides,
-                feed=_fed(source, clips, data, place, device_here, recipe),
-                statistics=statistics(recipe, source, sides),
-                device=device_here,
-                folder=folder,
-                team=team,
-                watch=Several(watch, *curves),
-            )
+            watch.note(asked.forecast(place, here.type, team.size))
+            if asked.start.words and not folder.epochs():
+                watch.note(asked.start.words)
             with ExitStack() as closing:
+                curves = _curves(folder, team)
                 for board in curves:
                     closing.callback(board.close)
-                return _drawn(folder, trainer.fit(task), team)
+                task = asked.task(folder, team, place, here, Several(watch, *curves))
+                if words := _where(folder, task.epochs, resume):
+                    watch.note(words)
+                return _drawn(folder, asked.trainer.fit(task), team)
+
+
+def _asked(
+    recipe: TrainingRecipe,
+    source: Joined,
+    out: Path,
+    split: str | None,
+    features: Sequence[FeatureRecipe | None],
+    init: Path | None,
+    device: torch.device,
+) -> Asked:
+    """What is to be trained, refused here where anything speaks against it."""
+    recipe = recipes.resolve(recipe)
+    trainer = recipes.trainer(recipe)
+    trainer.require(recipe, device)
+    require_all(recipe, source, features)
+    split = default_split(source) if split is None else split
+    require_split(source, split)
+    sides = divide(source, split, recipe, examples=source.examples, batched=not trainer.reads_once)
+    data = describe(source, split, sides, recipe)
+    require_network(recipe, data, source.examples)
+    start = begin(init, out, recipe, data)
+    data = data.model_copy(update={"initial": start.said})
+    recipes.family(recipe).require(source, np.sort(np.concatenate([sides.train, sides.validation, sides.test])))
+    return Asked(recipe, trainer, source, sides, data, start)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be trained, with what, and from which weights: nothing speaks against it."""
+
+    recipe: TrainingRecipe
+    trainer: Trainer
+    source: Joined
+    sides: Sides
+    data: RunData
+    start: Beginning
+
+    @property
+    def clips(self) -> Clips:
+        """Clips that training reads."""
+        return np.concatenate([self.sides.train, self.sides.watched(self.recipe)])
+
+    def placed(self, placement: Placement, device: torch.device) -> Place:
+        """Where their features are read from; a trainer that reads them once may as well read the store."""
+        wanted = "stream" if self.trainer.reads_once and placement == "auto" else placement
+        return placed(self.source, len(self.clips), wanted, device)
+
+    def forecast(self, place: Place, device: str, processes: int) -> str:
+        """Clips, place and device, in words, and what is watched."""
+        where = "the store, once at most" if self.trainer.reads_once and place == "stream" else PLACES[place]
+        counts = ", ".join(f"{n} {side}" for side, n in self.data.clips.items() if n)
+        clips = f"{counts} clips of {self.data.dataset} ({self.data.split})"
+        on = device if processes == 1 else f"{processes} processes, {device}"
+        first = f"{clips}; features from {where}; on {on}." + self._large()
+        if not len(self.sides.watched(self.recipe)):
+            return f"{first}\nNothing is watched after an epoch: the last one is the result."
+        side = "test" if self.recipe.selection.side == "test" else "validation"
+        return f"{first}\nWatched after each epoch, * where it is the best so far: the {side} side."
+
+    def _large(self) -> str:
+        """A word where far more is held off than was asked for; nothing where not."""
+        fraction, held = self.recipe.selection.fraction, len(self.sides.validation)
+        both = held + len(self.sides.train)
+        if held <= 2 * fraction * both:
+            return ""
+        return (
+            f"\nThe validation side takes {held / both:.0%} of the training side, not {fraction:.0%}: "
+            "locations are held off whole, and here each is large."
+        )
+
+    def task(self, folder: RunFolder, team: Team, place: Place, device: torch.device, watch: Watcher) -> Task:
+        """What the trainer is given: the features are read here."""
+        return Task(
+            recipe=self.recipe,
+            inputs=self.source.inputs,
+            data=self.data,
+            sides=self.sides,
+            weights=self.start.weights,
+            feed=_fed(self.source, self.clips, self.data, place, device, self.recipe),
+            statistics=statistics(self.recipe, self.source, self.sides),
+            device=device,
+            folder=folder,
+            team=team,
+            watch=watch,
+        )
 
 
 def require_all(recipe: TrainingRecipe, source: Joined, features: Sequence[FeatureRecipe | None] = ()) -> None:
@@ -208,7 +282,9 @@ def require_split(source: Joined, split: str) -> None:
         raise StoreMismatch(
             f"The correction of these spectra was estimated on another split than {split}.",
             differences=[Difference(field=place, expected=split, found=found) for place, found in other.items()],
-            todo=f"Make one with `ascfeat correct --split {split} …`, or train with --split of the correction.",
+            todo="Train with --split of the correction, or on spectra that are not corrected: none is made for a fold."
+            if fold(split) and split not in source.splits
+            else f"Make one with `ascfeat correct --split {split} …`, or train with --split of the correction.",
         )
 
 
@@ -257,7 +333,7 @@ def describe(source: Joined, split: str, sides: Sides, recipe: TrainingRecipe) -
     return RunData(
         stores=tuple(_described(m.source) for m in source.members),
         split=split,
-        classes=tuple(sorted({source.labels[c] for c in sides.train})),
+        classes=tuple(sorted({name for c in sides.train for name in recipe.classes_of(source.labels[c])})),
         clips=named,
         held_off=sides.held_off,
         normalisation=f"per band over the {len(sides.train)} training clips of {split}" if recipe.normalise else "none",
@@ -279,7 +355,7 @@ def _described(source: FeatureSource) -> RunStore:
 
 def _curves(folder: RunFolder, team: Team) -> list[TensorBoard]:
     """TensorBoard's, where it is installed, by the process that leads."""
-    return [TensorBoard(folder.path, folder.progress())] if team.leads and is_installed() else []
+    return [TensorBoard(folder.path, folder.progress(), folder.recipe.metric)] if team.leads and is_installed() else []
 
 
 def _fed(
@@ -287,7 +363,8 @@ def _fed(
 ) -> Feed:
     """The feed; features that do not fit where they were wanted are told so."""
     try:
-        return feed(source, clips, data.classes, place, device=device, window_mib=recipe.window_mib)
+        mib, tags = recipe.window_mib, recipe.tags
+        return feed(source, clips, data.classes, place, device=device, window_mib=mib, tags=tags)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -295,6 +372,16 @@ def _fed(
             f"The features of {len(clips)} clips do not fit into the memory of {device}.",
             todo="Train with --placement stream; --set window_mib=256 reads less at once.",
         ) from error
+
+
+def _where(folder: RunFolder, epochs: int, resume: bool) -> str:
+    """Where training begins, in words; nothing for a new run."""
+    done = folder.progress().epoch
+    if done:
+        return f"Going on after epoch {done} of {epochs}."
+    if (folder.path / CURVES).exists():
+        return f"The checkpoints of {folder.path} are gone, its {CURVES} is not: training begins again at epoch 1."
+    return f"There is no checkpoint in {folder.path} to go on with: training begins at epoch 1." if resume else ""
 
 
 def _drawn(folder: RunFolder, finished: Finished, team: Team) -> Finished:
@@ -305,13 +392,3 @@ def _drawn(folder: RunFolder, finished: Finished, team: Team) -> Finished:
     if team.leads and not file.exists():
         draw_curves(folder.progress(), folder.recipe, file)
     return finished
-
-
-def _forecast(data: RunData, where: str, device: str, sides: Sides, recipe: TrainingRecipe, processes: int) -> str:
-    counts = ", ".join(f"{n} {side}" for side, n in data.clips.items() if n)
-    side = "test" if recipe.selection.side == "test" else "validation"
-    watched = f"the {side} side" if len(sides.watched(recipe)) else "nothing"
-    clips = f"{counts} clips of {data.dataset} ({data.split})"
-    on = device if processes == 1 else f"{processes} processes, {device}"
-    first = f"{clips}; features from {where}; on {on}."
-    return f"{first}\nWatched after each epoch, * where it is the best so far: {watched}."

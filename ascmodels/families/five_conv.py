@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ascmodels.families.base import Family
+from ascmodels.families.maps import require_maps
 from ascmodels.layers import global_average
 from ascschemas.layout import Axis, Layout
-from ascschemas.problems import Difference, RecipeError
 from ascschemas.units import Size
 
 
@@ -25,6 +25,8 @@ class FiveConv(Family):
     Nguyen, Pernkopf, Kośmider, *Acoustic Scene Classification for Mismatched Recording Devices Using Heated-Up Softmax
     and Spectrum Correction*, ICASSP 2020, Table 1; Keras defaults translated as docs/explanation/nguyen2020.md says.
     """
+
+    head: ClassVar[tuple[str, ...]] = ("dense.",)
 
     widths: tuple[Size, ...] = (16, 32, 32, 64, 64)
     """Output channels of each convolution."""
@@ -48,7 +50,7 @@ class FiveConv(Family):
     def build(self, inputs: tuple[Layout, ...], n_classes: int) -> nn.Module:
         """A network with Glorot-uniform weights and zero biases."""
         maps = self.only(inputs)
-        _require_shape(maps, self.smallest_extent())
+        require_maps("five_conv", inputs, least=self.smallest_extent(), such_as="logmel256")
         channels = pairwise((maps.shape[0], *self.widths))
         blocks = [self._block(i, o, s) for (i, o), s in zip(channels, self.strides, strict=True)]
         return FiveConvNetwork(blocks, self.widths[-1], n_classes)
@@ -86,33 +88,17 @@ class FiveConvNetwork(nn.Module):
                 _keras_init(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch; comments give the shapes for ``(1, 256, 862)`` and the default parameters."""
-        x = self.blocks(x)  # (B, 1, 256, 862) -> (B, 64, 59, 211)
-        x = global_average(x)  # (B, 64)
-        logits: Tensor = self.dense(x)  # (B, K)
+        """Logits of a batch, ``(B, K)``."""
+        logits: Tensor = self.dense(self.codes(x))
         return logits
+
+    def codes(self, x: Tensor) -> Tensor:
+        """What the dense layer sees; comments give the shapes for ``(1, 256, 862)`` and the default parameters."""
+        x = self.blocks(x)  # (B, 1, 256, 862) -> (B, 64, 59, 211)
+        return global_average(x)  # (B, 64)
 
 
 def _keras_init(layer: nn.Conv2d | nn.Linear) -> None:
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-
-
-def _require_shape(inputs: Layout, extent: int) -> None:
-    names = tuple(a.name for a in inputs.axes)
-    if names not in (("channel", "frequency", "time"), ("channel", "coefficient", "time")):
-        raise RecipeError(
-            "five_conv cannot take these features.",
-            differences=[
-                Difference(field="axes", expected="channel, frequency or coefficient, time", found=", ".join(names))
-            ],
-            todo="Choose a feature recipe with these axes, such as logmel256, or another family.",
-        )
-    small = [a for a in inputs.axes[1:] if a.size < extent]
-    if small:
-        raise RecipeError(
-            "five_conv cannot take features this small: its last map would be empty.",
-            differences=[Difference(field=a.name, expected=f"at least {extent}", found=str(a.size)) for a in small],
-            todo="Choose a feature recipe with more bands or longer clips, or set smaller family.strides.",
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ class Pooled(Family):
 
     The trainer ``svm`` fits a support vector machine to the same vectors; ``supervised`` the linear layer.
     """
+
+    head: ClassVar[tuple[str, ...]] = ("dense.",)
 
     moments: tuple[Moment, ...] = ("mean", "deviation")
     """Moments over time: ``mean``, ``deviation``."""

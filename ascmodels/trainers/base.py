@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -41,6 +41,8 @@ class Task:
     """Which stores, split and classes."""
     sides: Sides
     """The clips."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the network starts from, by the keys of its state dict; what is not there is drawn."""
     feed: Feed
     """Where batches come from."""
     statistics: tuple[tuple[Bands, Bands], ...]
@@ -60,9 +62,23 @@ class Task:
         return examples(self.inputs)
 
     @property
-    def batches(self) -> int:
-        """Batches of an epoch."""
-        return math.ceil(len(self.sides.train) * self.examples / self.recipe.batch_size)
+    def epochs(self) -> int:
+        """Epochs until training ends, the last of which may be a short one."""
+        by_steps = math.ceil(self.recipe.iterations / self.batches()) if self.recipe.iterations else None
+        return min(limit for limit in (self.recipe.epochs, by_steps) if limit is not None)
+
+    def examples_of(self, epoch: int = 1) -> int:
+        """Examples of an epoch, counted from 1: of all training clips, or what is left of the iterations."""
+        whole = len(self.sides.train) * self.examples
+        if self.recipe.iterations is None:
+            return whole
+        size = self.recipe.batch_size
+        left = self.recipe.iterations - (epoch - 1) * math.ceil(whole / size)
+        return min(whole, max(0, left) * size)
+
+    def batches(self, epoch: int = 1) -> int:
+        """Batches of an epoch, counted from 1."""
+        return math.ceil(self.examples_of(epoch) / self.recipe.batch_size)
 
 
 class Trainer(Frozen, ABC):
@@ -74,6 +90,21 @@ class Trainer(Frozen, ABC):
 
     reads_once: ClassVar[bool] = False
     """Whether features are asked for once or never: then ``auto`` does not bring them into memory first."""
+    starts_from_weights: ClassVar[bool] = False
+    """Whether it starts its network from ``task.weights``: where it does not, ``--init`` is refused."""
+    takes_tags: ClassVar[bool] = False
+    """Whether it trains clips with several tags: where it does not, the binary cross-entropy is refused."""
+
+    def require(self, recipe: TrainingRecipe, device: torch.device) -> None:
+        """Refuse what cannot be trained whatever the features are; and import what fitting needs.
+
+        It is asked before anything is read or written; by default nothing is refused.
+
+        Raises
+        ------
+        RecipeError, RunError
+            When recipe, device and trainer do not go together, or a package is not installed.
+        """
 
     @abstractmethod
     def fit(self, task: Task) -> Finished:
@@ -84,6 +115,10 @@ class Trainer(Frozen, ABC):
         RunError
             When training cannot go on; the last good checkpoint is kept.
         """
+
+    def words(self, folder: RunFolder, epoch: int) -> str:
+        """What a report says of how an epoch classifies, as a sentence; nothing where the recipe says it all."""
+        return ""
 
     @abstractmethod
     def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
@@ -113,6 +148,6 @@ def finish(task: Task, progress: Progress) -> Finished:
     done = Finished(
         last=progress.epoch,
         selected=progress.selected,
-        stopped="epochs" if progress.epoch == task.recipe.epochs else "early_stopping",
+        stopped="epochs" if progress.epoch >= task.epochs else "early_stopping",
     )
     return task.folder.finish(done) if task.team.leads else done

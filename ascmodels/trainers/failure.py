@@ -6,8 +6,9 @@ import torch
 
 from ascmodels.data import Batch
 from ascmodels.trainers.base import Task
-from ascschemas.problems import Difference, RunError, StoreError
+from ascschemas.problems import Difference, ProcessError, RunError, StoreError
 from ascschemas.run import Progress
+from ascschemas.training import TrainingRecipe
 
 
 def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: Batch | None = None) -> RunError:
@@ -17,7 +18,8 @@ def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: B
     rows += [
         Difference(field=task.feed.source.ids[c], expected="finite features", found="NaN or infinity") for c in bad[:3]
     ]
-    lower = f"--set optimiser.lr={task.recipe.optimiser.lr / 10:g}"
+    optim = task.recipe.optimiser
+    lower = f"--set optimiser.lr={min(optim.lr / 10, type(optim)().lr):g}"  # far above the usual, the usual
     todo = f"Lower the learning rate, such as {lower}, and train into a new folder."
     return RunError(
         f"Training in {task.folder.path} has diverged in {where}. {kept(progress)}",
@@ -26,24 +28,51 @@ def not_finite(task: Task, progress: Progress, where: str, loss: float, batch: B
     )
 
 
+REFUSED = (
+    "allocate memory",
+    "out of memory",
+    "can't start new thread",
+    "could not create a primitive",
+    "bad_alloc",
+    "size calculation overflowed",
+)
+"""What torch, oneDNN, C++ and Python say when memory is refused."""
+PARTS = 8
+"""How much less memory the advice asks for at once: it should be followed once."""
+
+
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     """Whether memory was refused: torch has an error of its own for it on GPUs only."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(said in str(error) for said in ("allocate memory", "out of memory", "can't start new thread"))
+    return known or any(said in str(error) for said in REFUSED)
 
 
-def out_of_memory(task: Task, progress: Progress) -> RunError:
+def out_of_memory(task: Task, progress: Progress) -> ProcessError:
     """A device whose memory does not hold a batch."""
-    size = task.recipe.batch_size
-    return RunError(
-        f"A batch of {size} clips does not fit into the memory of {task.device}. {kept(progress)}",
-        todo=f"Train with --set batch_size={max(1, size // 2)} into a new folder, or on a larger device.",
+    size, seen = task.recipe.batch_size, "patches" if task.examples > 1 else "clips"
+    return ProcessError(
+        f"A batch of {size} {seen} does not fit into the memory of {task.device}. {kept(progress)}",
+        todo=f"{_less_at_once(task.recipe)} Or train on a larger device.",
     )
 
 
-def store_gone(task: Task, progress: Progress, error: StoreError | OSError) -> RunError:
+def _less_at_once(recipe: TrainingRecipe) -> str:
+    size, parts = recipe.batch_size, recipe.trainer.values().get("accumulate")
+    if not isinstance(parts, int):
+        return f"Train with --set batch_size={max(1, size // PARTS)} into a new folder."
+    if parts >= size:
+        return "Not even one at a time does: take a smaller network or shorter features."
+    more = min(size, parts * PARTS)
+    each = -(-size // more)
+    return (
+        f"Train with --set trainer.accumulate={more} into a new folder: the same batches, computed {each} at a time, "
+        "each part with its own batch statistics; fewer parts are faster where they fit."
+    )
+
+
+def store_gone(task: Task, progress: Progress, error: StoreError | OSError) -> ProcessError:
     """Features that do not read while training: the store was removed, written anew or damaged, or a mount is gone."""
-    return RunError(
+    return ProcessError(
         f"Training in {task.folder.path} cannot go on: its features do not read. {kept(progress)}",
         differences=[Difference(field=stores(task), expected="features", found=str(error).splitlines()[0])],
         todo=f"See to `ascfeat verify {task.data.stores[0].path}`, then run the same command again with --resume; "

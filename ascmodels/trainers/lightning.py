@@ -14,6 +14,7 @@ from ascmodels.trainers.base import Scorer, Task, Trainer, finish
 from ascmodels.trainers.networks import require_parts, scorer_of
 from ascschemas.problems import RunError
 from ascschemas.run import Finished
+from ascschemas.training import TrainingRecipe
 from ascschemas.units import Size
 
 
@@ -24,6 +25,9 @@ class Lightning(Trainer):
     run needs is kept in our checkpoints; Lightning's own are off. Its logs go to ``lightning/`` in the run folder.
     Started by ``torchrun``, all processes share each batch as they do with ``supervised``.
     """
+
+    starts_from_weights = True
+    takes_tags = True
 
     channels_last: bool = True
     """Keep maps as ``(B, F, T, C)`` in memory, which convolutions on CPUs and tensor cores are faster with."""
@@ -45,13 +49,16 @@ class Lightning(Trainer):
         """
         return {"logger": _loop().loggers(task.folder.path)}
 
+    def require(self, recipe: TrainingRecipe, device: torch.device) -> None:
+        """Refuse what ``supervised`` refuses, and where Lightning is not installed."""
+        require_parts(recipe, self.accumulate)
+        autocast_for(self.precision, device)
+        _loop()
+
     def fit(self, task: Task) -> Finished:
         """Train to the last epoch, until early stopping, or until a callback stops it."""
-        loop = _loop()
-        autocast_for(self.precision, task.device)  # refuses what the device cannot do
-        require_parts(task.recipe, self.accumulate)
         with repeatable():
-            return finish(task, loop.fit(self, task))
+            return finish(task, _loop().fit(self, task))
 
     def scorer(self, folder: RunFolder, epoch: int, device: torch.device) -> Scorer:
         """The network of an epoch behind a heated-up softmax; Lightning is not needed."""
@@ -73,6 +80,6 @@ def _loop() -> ModuleType:
             raise
         raise RunError(
             "The trainer lightning needs the package lightning, which is not installed.",
-            todo='Install it with `pip install "ascfeat[lightning]"`, or take --trainer supervised.',
+            todo='Install it with `pip install -c constraints.txt ".[lightning]"`, or take --trainer supervised.',
         ) from None
     return lightning_loop

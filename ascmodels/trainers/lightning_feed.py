@@ -61,7 +61,8 @@ class Parts:
         return self._open
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.task.sides.train) * self.task.examples, self.task.recipe.batch_size)
+        examples = self.task.examples_of(self.progress().epoch + 1)
+        whole, rest = divmod(examples, self.task.recipe.batch_size)
         return whole * self.most + (self._of(rest) if rest else 0)
 
     def close(self) -> None:

@@ -27,11 +27,11 @@ from ascmodels.data import Batch
 from ascmodels.objectives import objective
 from ascmodels.optimisers import optimiser, schedule
 from ascmodels.randomness import torch_seeded
-from ascmodels.selection import after, monitored, stale
+from ascmodels.selection import after, monitored, schedule_monitor, stale
 from ascmodels.trainers.base import Task, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory
 from ascmodels.trainers.lightning_feed import Part, Parts, Watched
-from ascmodels.trainers.networks import Sums, model_of, moment, record, right, scored
+from ascmodels.trainers.networks import Sums, marks, model_of, moment, record, scored
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import Difference, RunError
 from ascschemas.run import EpochRecord, Progress
@@ -91,23 +91,27 @@ class Module(pl.LightningModule):
     def __init__(self, options: Lightning, task: Task, state: dict[str, Any]) -> None:
         super().__init__()
         made = model_of(
-            task.recipe, task.inputs, len(task.data.classes), task.statistics, channels_last=options.channels_last
+            task.recipe,
+            task.inputs,
+            len(task.data.classes),
+            task.statistics,
+            channels_last=options.channels_last,
+            weights=task.weights,
         )
         self.model = made.to(task.device)
         self.optimiser = optimiser(task.recipe.optimiser, self.model.network)
-        self.schedule = schedule(task.recipe.schedule, self.optimiser, task.recipe.selection)
+        self.schedule = schedule(task.recipe, self.optimiser)
         self.task, self.progress = task, task.folder.progress()
         if state:
             load_weights(task.folder.checkpoint(self.progress.epoch), self.model)
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
-            task.watch.note(f"Going on after epoch {self.progress.epoch} of {task.recipe.epochs}.")
         self.feeding = Parts(task, self.model, options.accumulate, lambda: self.progress)
         self.watched = Watched(task, lambda: self.progress)
-        self._loss = objective(task.recipe.objective, len(task.data.classes), task.device)
+        self._loss = objective(task.recipe.objective, task.data.classes, task.device)
         self._forward = (task.team.together(self.model.network),)  # in a tuple: its weights are listed once
         self._seeded = ExitStack()
-        self._computed: list[tuple[int, Tensor, int]] = []
+        self._computed: list[tuple[int, Tensor, float, float]] = []
         self._sums = self._watched_sums = Sums()
         self._start = self._seconds = 0.0
 
@@ -136,7 +140,7 @@ class Module(pl.LightningModule):
     def training_step(self, part: Part, number: int) -> Tensor:
         logits = self._forward[0](*part.x).float()
         loss = self._loss(logits, part.y) * len(part.y) if len(part.y) else logits.sum() * 0
-        self._computed.append((len(part.y), loss.detach(), right(logits.detach(), part.y)))
+        self._computed.append((len(part.y), loss.detach(), *marks(self.task.recipe, logits.detach(), part.y)))
         # Lightning divides by the number of parts, and the team by the number of processes
         return loss * (self.feeding.most * self.task.team.size / len(part.batch.clips))
 
@@ -145,12 +149,13 @@ class Module(pl.LightningModule):
         self._seconds = time.perf_counter() - self._start
         if not part.last:
             return
-        clips, losses, correct = zip(*self._computed, strict=True)
+        self.schedule.after_step()
+        clips, losses, correct, labels = zip(*self._computed, strict=True)
         self._computed.clear()
-        total = self.task.team.total(sum(clips), sum(float(loss) for loss in losses), sum(correct))
+        total = self.task.team.total(sum(clips), sum(float(loss) for loss in losses), sum(correct), sum(labels))
         epoch = self.progress.epoch + 1
         if not math.isfinite(total[1]):
-            where = f"epoch {epoch}, batch {part.number} of {self.task.batches}"
+            where = f"epoch {epoch}, batch {part.number} of {self.task.batches(epoch)}"
             raise not_finite(self.task, self.progress, where, total[1], part.batch)
         self._sums = self._sums.plus(*total)
         self.task.watch.batch(moment(self.task, self._sums, epoch, part.number, self._seconds))
@@ -173,12 +178,12 @@ class Module(pl.LightningModule):
             where = f"epoch {row.epoch}, while scoring the watched side"
             raise not_finite(self.task, self.progress, where, row.watched_loss)
         self.log_dict(metrics(row), logger=False)
-        self.schedule.after_epoch(monitored(row, self.task.recipe))
+        self.schedule.after_epoch(monitored(row, schedule_monitor(self.task.recipe)))
         self.progress = after(self.progress, row, self.task.recipe)
 
     def _row(self) -> EpochRecord:
         team, sums = self.task.team, self._watched_sums
-        watched = Sums().plus(*team.total(sums.clips, sums.loss, sums.correct))
+        watched = Sums().plus(*team.total(sums.clips, sums.loss, sums.correct, sums.labels))
         epoch, times = self.progress.epoch + 1, {"start": self._start, "seconds": self._seconds}
         return record(self.task, epoch, self._sums, watched, lr=self._lr, **times)
 
@@ -245,7 +250,8 @@ def _loaded(task: Task) -> dict[str, Any]:
 def _trainer(options: Lightning, task: Task, module: Module, state: dict[str, Any]) -> pl.Trainer:
     """Lightning's Trainer, set up for one process of ours."""
     ours: dict[str, Any] = {
-        "max_epochs": task.recipe.epochs,
+        "max_epochs": task.epochs,
+        "reload_dataloaders_every_n_epochs": 1,  # the last epoch may be a short one
         "accumulate_grad_batches": module.feeding.most,
         "precision": PRECISIONS[options.precision],
         "strategy": SingleDeviceStrategy(device=task.device),
@@ -264,7 +270,7 @@ def _trainer(options: Lightning, task: Task, module: Module, state: dict[str, An
     callbacks = [*others, Publishing(module, state, others)]
     theirs["logger"] = theirs.get("logger", False) if task.team.leads else False
     trainer = pl.Trainer(**silent | theirs | ours, callbacks=callbacks)
-    _count_on(trainer, module.progress.epoch, math.ceil(len(task.sides.train) / task.recipe.batch_size))
+    _count_on(trainer, module.progress.epoch, task.batches())
     return trainer
 
 
@@ -313,14 +319,17 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt again, and not ``exit(1)`` and deaf ears; SIGTERM ends with a failure's status."""
+    """Ctrl-C is a KeyboardInterrupt again, and not ``exit(1)`` and deaf ears; SIGTERM ends with a failure's status.
+
+    Lightning answers a stop with ``exit(1)``, or, before an epoch's first batch, with a RuntimeError of its teardown.
+    """
     on_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
-    except SystemExit as error:
+    except (SystemExit, RuntimeError) as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise

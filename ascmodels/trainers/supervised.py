@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,24 +18,25 @@ from ascmodels.normalise import Model
 from ascmodels.objectives import objective
 from ascmodels.optimisers import Schedule, optimiser, schedule
 from ascmodels.randomness import torch_seeded
-from ascmodels.selection import after, monitored, stale
+from ascmodels.selection import after, monitored, schedule_monitor, stale
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish, publish
 from ascmodels.trainers.failure import is_out_of_memory, not_finite, out_of_memory, store_gone
 from ascmodels.trainers.networks import (
     Sums,
+    marks,
     model_of,
     moment,
     order_of,
     prepared,
     record,
     require_parts,
-    right,
     scored,
     scorer_of,
 )
 from ascmodels.weights import load_state, load_weights, save_state, save_weights
 from ascschemas.problems import StoreError
 from ascschemas.run import Finished, Progress
+from ascschemas.training import TrainingRecipe
 from ascschemas.units import Size
 
 
@@ -46,6 +48,9 @@ class Supervised(Trainer):
     generator state and ends, on a CPU with the same number of threads, with the same bits as an uninterrupted one.
     """
 
+    starts_from_weights = True
+    takes_tags = True
+
     channels_last: bool = True
     """Keep maps as ``(B, F, T, C)`` in memory, which convolutions on CPUs and tensor cores are faster with."""
     precision: Precision = "float32"
@@ -55,16 +60,20 @@ class Supervised(Trainer):
     compile: bool = False
     """Compile the network first (``torch.compile``)."""
 
+    def require(self, recipe: TrainingRecipe, device: torch.device) -> None:
+        """Refuse more parts than a batch has examples, and a precision that the device has no arithmetic for."""
+        require_parts(recipe, self.accumulate)
+        autocast_for(self.precision, device)
+
     def fit(self, task: Task) -> Finished:
         """Train to the last epoch, or until early stopping."""
-        require_parts(task.recipe, self.accumulate)
         with repeatable():
             parts, progress = self._start(task)
-            for epoch in range(progress.epoch + 1, task.recipe.epochs + 1):
+            for epoch in range(progress.epoch + 1, task.epochs + 1):
                 if stale(progress, task.recipe):
                     break
                 try:
-                    progress = _epoch(task, parts, progress, epoch)
+                    progress = self._epoch(task, parts, progress, epoch)
                 except (StoreError, OSError) as error:
                     raise store_gone(task, progress, error) from error
                 except (RuntimeError, MemoryError) as error:
@@ -77,16 +86,42 @@ class Supervised(Trainer):
         """The network of an epoch behind a heated-up softmax, at the temperature it was trained with."""
         return scorer_of(folder, epoch, device, channels_last=self.channels_last)
 
-    def _start(self, task: Task) -> tuple[_Parts, Progress]:
+    def judged(self, task: Task, parts: Parts, progress: Progress, epoch: int) -> tuple[Sums, Callable[[Path], None]]:
+        """What an epoch has learnt: sums over the watched side, and what writes it down with the state of training."""
+        return _score(task, parts), parts.save
+
+    def _epoch(self, task: Task, parts: Parts, progress: Progress, epoch: int) -> Progress:
+        """Train one epoch, score the watched side, publish the checkpoint."""
+        start = time.perf_counter()
+        lr = float(parts.descent.optimiser.param_groups[0]["lr"])
+        sums = _train(task, parts, progress, epoch)
+        trained = time.perf_counter() - start
+        watched, save = self.judged(task, parts, progress, epoch)
+        row = record(task, epoch, sums, watched, lr=lr, start=start, seconds=trained)
+        if row.watched_loss is not None and not math.isfinite(row.watched_loss):
+            raise not_finite(task, progress, f"epoch {epoch}, while scoring the watched side", row.watched_loss)
+        parts.schedule.after_epoch(monitored(row, schedule_monitor(task.recipe)))
+        progress = after(progress, row, task.recipe)
+        publish(task, progress, save)
+        task.watch.epoch(row, selected=progress.selected == epoch)
+        return progress
+
+    def _start(self, task: Task) -> tuple[Parts, Progress]:
         classes = len(task.data.classes)
-        model = model_of(task.recipe, task.inputs, classes, task.statistics, channels_last=self.channels_last)
+        model = model_of(
+            task.recipe,
+            task.inputs,
+            classes,
+            task.statistics,
+            channels_last=self.channels_last,
+            weights=task.weights,
+        )
         model.to(task.device, torch.float64 if self.precision == "float64" else torch.float32)
         optim = optimiser(task.recipe.optimiser, model.network)
-        rate = schedule(task.recipe.schedule, optim, task.recipe.selection)
-        parts, progress = _Parts(model, self._descent(task, model.network, optim), rate), task.folder.progress()
+        rate = schedule(task.recipe, optim)
+        parts, progress = Parts(model, self._descent(task, model.network, optim), rate), task.folder.progress()
         if progress.epoch:
             parts.load(task.folder, progress.epoch)
-            task.watch.note(f"Going on after epoch {progress.epoch} of {task.recipe.epochs}.")
         return parts, progress
 
     def _descent(self, task: Task, network: nn.Module, optim: torch.optim.Optimizer) -> Descent:
@@ -94,7 +129,7 @@ class Supervised(Trainer):
         return Descent(
             network=network,
             forward=torch.compile(forward) if self.compile else forward,
-            loss=objective(task.recipe.objective, len(task.data.classes), task.device),
+            loss=objective(task.recipe.objective, task.data.classes, task.device),
             optimiser=optim,
             autocast=autocast_for(self.precision, task.device),
             scaler=grad_scaler(self.precision, task.device),
@@ -104,19 +139,24 @@ class Supervised(Trainer):
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """What changes while training."""
 
     model: Model
+    """The network, behind its normalisation."""
     descent: Descent
+    """What makes a step of it."""
     schedule: Schedule
+    """How the learning rate goes."""
 
     def save(self, folder: Path) -> None:
+        """Write weights and state."""
         save_weights(folder, self.model)
         optim, scaler = self.descent.optimiser.state_dict(), self.descent.scaler.state_dict()
         save_state(folder, {"optimiser": optim, "schedule": self.schedule.state_dict(), "scaler": scaler})
 
     def load(self, folder: RunFolder, epoch: int) -> None:
+        """Go on from an epoch's."""
         state = load_state(folder.checkpoint(epoch))
         load_weights(folder.checkpoint(epoch), self.model)
         self.descent.optimiser.load_state_dict(state["optimiser"])
@@ -124,42 +164,27 @@ class _Parts:
         self.schedule.load_state_dict(state["schedule"])
 
 
-def _epoch(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Progress:
-    """Train one epoch, score the watched side, publish the checkpoint."""
-    start = time.perf_counter()
-    lr = float(parts.descent.optimiser.param_groups[0]["lr"])
-    sums = _train(task, parts, progress, epoch)
-    trained = time.perf_counter() - start
-    row = record(task, epoch, sums, _score(task, parts), lr=lr, start=start, seconds=trained)
-    if row.watched_loss is not None and not math.isfinite(row.watched_loss):
-        raise not_finite(task, progress, f"epoch {epoch}, while scoring the watched side", row.watched_loss)
-    parts.schedule.after_epoch(monitored(row, task.recipe))
-    progress = after(progress, row, task.recipe)
-    publish(task, progress, parts.save)
-    task.watch.epoch(row, selected=progress.selected == epoch)
-    return progress
-
-
-def _train(task: Task, parts: _Parts, progress: Progress, epoch: int) -> Sums:
+def _train(task: Task, parts: Parts, progress: Progress, epoch: int) -> Sums:
     recipe, sums, start, order = task.recipe, Sums(), time.perf_counter(), order_of(task, epoch)
     parts.model.train()
     with torch_seeded(recipe.seed, "layers", epoch, device=task.device):
         for number, batch in enumerate(task.feed.batches(order, recipe.batch_size), start=1):
             x, y = prepared(task, parts.model, batch, epoch, number)
             loss, logits = parts.descent.step(x, y)
-            clips, loss, correct = task.team.total(len(logits), loss, right(logits, task.team.share(y)))
+            parts.schedule.after_step()
+            clips, loss, *found = task.team.total(len(logits), loss, *marks(recipe, logits, task.team.share(y)))
             if not math.isfinite(loss):
-                raise not_finite(task, progress, f"epoch {epoch}, batch {number} of {task.batches}", loss, batch)
-            sums = sums.plus(clips, loss, correct)
+                raise not_finite(task, progress, f"epoch {epoch}, batch {number} of {task.batches(epoch)}", loss, batch)
+            sums = sums.plus(clips, loss, *found)
             task.watch.batch(moment(task, sums, epoch, number, time.perf_counter() - start))
     return sums
 
 
-def _score(task: Task, parts: _Parts) -> Sums:
+def _score(task: Task, parts: Parts) -> Sums:
     """Sums over the watched side, without augmentation; of no clips where nothing is watched."""
     clips, sums = task.sides.watched(task.recipe), Sums()
     parts.model.eval()
     with torch.inference_mode():
         for batch in task.feed.in_order(clips, task.recipe.batch_size):
             sums = sums.plus(*scored(task, parts.model, parts.descent.evaluate, parts.descent.loss, batch))
-    return Sums().plus(*task.team.total(sums.clips, sums.loss, sums.correct))
+    return Sums().plus(*task.team.total(sums.clips, sums.loss, sums.correct, sums.labels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from asccli.ensemble import ensemble
 from asccli.evaluate import evaluate
 from asccli.fit import fit
 from asccli.memory import keep_freed_memory
@@ -18,7 +19,7 @@ def ascmodels() -> None:
     """Acoustic-scene-classification models: from feature stores to trained models and reports."""
 
 
-for command in (evaluate, families, fit, papers, predict):
+for command in (ensemble, evaluate, families, fit, papers, predict):
     ascmodels.add_command(command)
 
 

@@ -14,19 +14,25 @@ from ascschemas.run import EpochRecord
 
 
 @contextmanager
-def learning_watcher() -> Iterator[Watcher]:
-    """Yield a watcher that draws on standard error and lets every finished epoch stay as a line."""
+def learning_watcher(metric: str = "accuracy") -> Iterator[Watcher]:
+    """Yield a watcher that draws on standard error and lets every finished epoch stay as a line.
+
+    ``metric`` is what clips are scored by.
+    """
     err = err_console()
     if not err.is_terminal:
-        yield Lines()
+        yield Lines(metric)
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[now]}"))
     with Progress(*columns, console=err, transient=True) as bar:
-        yield Live(bar, bar.add_task("", total=1, now=""))
+        yield Live(metric, bar, bar.add_task("", total=1, now=""))
 
 
 class Lines(Watcher):
     """One plain line an epoch."""
+
+    def __init__(self, metric: str = "accuracy") -> None:
+        self.metric = metric
 
     def note(self, text: str) -> None:
         """Say it."""
@@ -34,18 +40,19 @@ class Lines(Watcher):
 
     def epoch(self, row: EpochRecord, *, selected: bool) -> None:
         """Say how the epoch went."""
-        say(epoch_line(row, selected=selected), err=True)
+        say(epoch_line(row, selected=selected, metric=self.metric), err=True)
 
 
 class Live(Lines):
     """The same lines, above a bar of the batches of the epoch under way."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
+    def __init__(self, metric: str, bar: Progress, task: TaskID) -> None:
+        super().__init__(metric)
         self._bar, self._task = bar, task
 
     def batch(self, moment: Moment) -> None:
         """Move the bar."""
-        name, now = moment_words(moment)
+        name, now = moment_words(moment, self.metric)
         self._bar.update(self._task, description=name, total=moment.batches, completed=moment.batch, now=now)
 
     def note(self, text: str) -> None:
@@ -54,10 +61,10 @@ class Live(Lines):
 
     def epoch(self, row: EpochRecord, *, selected: bool) -> None:
         """Say how the epoch went, above the bar."""
-        self.note(epoch_line(row, selected=selected))
+        self.note(epoch_line(row, selected=selected, metric=self.metric))
 
 
-def epoch_line(row: EpochRecord, *, selected: bool) -> str:
+def epoch_line(row: EpochRecord, *, selected: bool, metric: str = "accuracy") -> str:
     """An epoch in at most 80 columns; a star marks the best so far.
 
     Examples
@@ -66,14 +73,16 @@ def epoch_line(row: EpochRecord, *, selected: bool) -> str:
     >>> epoch_line(row, selected=True)
     'epoch 3  loss 1.500  acc. 0.400  lr 0.5  1 min 10 s *'
     """
+    short = "acc." if metric == "accuracy" else metric
     scored = row.watched_loss is not None and row.watched_accuracy is not None
-    watched = f"  watched loss {row.watched_loss:.3f}  acc. {row.watched_accuracy:.3f}" if scored else ""
-    trained = f"epoch {row.epoch}  loss {row.loss:.3f}  acc. {row.accuracy:.3f}"
-    return f"{trained}{watched}  lr {row.lr:g}  {duration(row.seconds)}{' *' if selected else ''}"
+    watched = f"  watched loss {row.watched_loss:.3f}  {short} {row.watched_accuracy:.3f}" if scored else ""
+    trained = f"epoch {row.epoch}  loss {row.loss:.3f}  {short} {row.accuracy:.3f}"
+    rate = "" if row.lr is None else f"  lr {row.lr:g}"
+    return f"{trained}{watched}{rate}  {duration(row.seconds)}{' *' if selected else ''}"
 
 
-def moment_words(moment: Moment) -> tuple[str, str]:
+def moment_words(moment: Moment, metric: str = "accuracy") -> tuple[str, str]:
     """Which epoch it is, and how it goes."""
     speed = f"{moment.clips_per_second:.1f} clips/s, {duration(moment.seconds_left)} left"
-    now = f"loss {moment.loss:.3f}, accuracy {moment.accuracy:.3f}, {speed}"
+    now = f"loss {moment.loss:.3f}, {metric} {moment.accuracy:.3f}, {speed}"
     return f"{moment.epoch}/{moment.epochs}", now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import time
@@ -16,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from ascschemas.problems import AscError
+from ascschemas.problems import AscError, ProcessError
 
 PLAIN_LINE_SECONDS = 10.0
 """How often a piped job says where it is."""
-READING = ("check", "diff", "evaluate", "info", "ls", "papers", "predict", "recipes", "show", "verify")
+READING = ("check", "diff", "ensemble", "evaluate", "info", "ls", "papers", "predict", "recipes", "show", "verify")
 """Commands that leave nothing half done."""
 STOPPED = "Stopped. What is finished is kept; the same command goes on from there."
 STOPPED_READING = "Stopped."
@@ -62,7 +63,7 @@ def progress_reporter(total: int, unit: str = "clips", then: str = "") -> Iterat
             yield lambda done: bar.update(task, completed=done, now=then if done >= total else "")
             bar.update(task, completed=total, now="")
     else:
-        yield _plain_lines(total, unit)
+        yield _plain_lines(total, unit, then)
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -91,7 +92,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(command.main(arguments, standalone_mode=False) or 0)
     except AscError as error:
-        err_console().print(Text(error.text()), soft_wrap=True)
+        if leads() or isinstance(error, ProcessError):
+            err_console().print(Text(error.text()), soft_wrap=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
@@ -102,14 +104,20 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()
         sys.exit(0)
-    except (ImportError, MemoryError) as error:  # under a limit of memory, a library may not even load
-        err_console().print(Text(f"Something does not load, or there is not enough memory: {error}."), soft_wrap=True)
+    except (ImportError, MemoryError, SystemError) as error:  # under a limit of memory, a library may not even load
+        why = str(error) or type(error).__name__
+        err_console().print(Text(f"Something does not load, or there is not enough memory: {why}."), soft_wrap=True)
         err_console().print("Raise the limit of memory (`ulimit -v`), if there is one, or install the package anew.")
         sys.exit(2)
     except OSError as error:
         err_console().print(Text(f"{error.filename or 'A file'}: {error.strerror or error}."), soft_wrap=True)
         err_console().print("Check the path, its rights and the space there; then run the same command again.")
         sys.exit(2)
+
+
+def leads() -> bool:
+    """Whether this process speaks, of those that ``torchrun`` has started on its machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _only_reads(arguments: Sequence[str] | None) -> bool:
@@ -200,7 +208,7 @@ def _bar(err: Console, unit: str) -> Progress:
     return Progress(*columns, now, console=err, transient=False, redirect_stdout=False, redirect_stderr=False)
 
 
-def _plain_lines(total: int, unit: str) -> Callable[[int], None]:
+def _plain_lines(total: int, unit: str, then: str) -> Callable[[int], None]:
     start, last = time.monotonic(), [0.0]
 
     def report(done: int) -> None:
@@ -210,6 +218,7 @@ def _plain_lines(total: int, unit: str) -> Callable[[int], None]:
         last[0] = spent
         rate = done / spent if spent > 0 else 0.0
         left = f", {duration((total - done) / rate)} left" if 0 < done < total and rate else ""
-        err_console().print(f"{done}/{total} {unit}, {rate:.1f} {unit}/s{left}", soft_wrap=True)
+        now = f"; {then}" if then and done >= total else ""
+        err_console().print(f"{done}/{total} {unit}, {rate:.1f} {unit}/s{left}{now}", soft_wrap=True)
 
     return report
