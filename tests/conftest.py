@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 import servers
 from hypothesis import settings
+from quick_commands import quick_commands
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the tests themselves run in parallel
@@ -40,6 +41,27 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quick_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the commands that import nothing a second time."""
+    with quick_commands(tmp_path_factory.mktemp("quick")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def quick(quick_programs: Path) -> Iterator[None]:
+    """``ascfeat`` and ``ascmodels`` in new processes without their imports; not for commands that a test signals."""
+    with _first_on_path(quick_programs):
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_quick(quick_programs: Path) -> Iterator[None]:
+    """The same from here to the end of a file of tests."""
+    with _first_on_path(quick_programs):
+        yield
+
+
+@pytest.fixture(scope="session")
 def seaweed() -> Iterator[servers.ObjectStore]:
     """A real object store, one for each worker; whoever stops it starts it again."""
     with _started(servers.object_store()) as server:
@@ -61,6 +83,13 @@ def bucket(seaweed: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str
     for name, value in {**seaweed.environment(), "ASCFEAT_NETWORK_SECONDS": "10"}.items():
         monkeypatch.setenv(name, value)
     return f"s3://{servers.SHARED}/{secrets.token_hex(6)}"
+
+
+@contextmanager
+def _first_on_path(folder: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
 
 
 @contextmanager

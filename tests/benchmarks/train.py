@@ -4,7 +4,8 @@ nguyen2020's network and training (five convolutions, mixup, focal loss, Adadelt
 loop is what a lab writes: a ``Dataset`` of ``.npy`` files behind a ``DataLoader``, float32, maps as ``(B, C, F, T)``. A
 script of its own runs it, and once more this process, which keeps freed memory as the commands do. Ours are real
 runs of ``ascmodels fit``'s trainer, checkpoints and scoring left out; the fixed batch is such a run whose batches are
-all the same one in memory, so that nothing is read. The second epoch of each run counts.
+all the same one in memory, so that nothing is read. The second epoch of each run counts. A last table has the training
+steps of all five papers' families.
 
 ``python tests/benchmarks/train.py`` prints the tables of docs/benchmarks.md; ``--device cuda:0`` uses a GPU.
 """
@@ -35,10 +36,12 @@ from ascmodels import papers, recipes, training
 from ascmodels.checkpoint import RunFolder
 from ascmodels.data import Feed, Reader
 from ascmodels.families.five_conv import FiveConv
+from ascmodels.inputs import Input
 from ascmodels.objectives import focal_loss
 from ascmodels.order import Order
 from ascmodels.testing.stores import layout, make_store, scene_clips
-from ascschemas.layout import Layout
+from ascschemas.layout import Axis, Layout
+from ascschemas.recipe import Patches
 from ascschemas.training import TrainingRecipe
 
 PLAIN = "plain loop, .npy files, float32, (B, C, F, T)"
@@ -49,6 +52,17 @@ TRAINED = {
     "supervised, bf16": ["trainer.precision=bf16"],
 }
 FEEDS = {"device": "the GPU's memory", "ram": "RAM", "stream": "the store, warm", "cold": "the store, cold"}
+
+
+SPECTRA, PATCH = ("channel", "frequency", "time"), Patches(width=128, hop=32)
+FAMILIES: dict[str, tuple[str, tuple[str, ...], tuple[int, ...], Patches | None]] = {
+    "nguyen2020": ("five_conv", SPECTRA, (1, 256, 862), None),
+    "yang2018_1a": ("xception_multiscale", SPECTRA, (1, 128, 469), None),
+    "ye2019": ("resnet50_transfer", SPECTRA, (1, 64, 320), None),
+    "huang2019_mfcc_stap_mixup": ("dcnn_stap", SPECTRA, (3, 128, 469), PATCH),
+    "jung2020_baseline": ("waveform_tag_resnet", ("channel", "time"), (2, 480_000), None),
+}
+"""Of each paper a recipe, its family, and a clip of its features as the paper has them."""
 
 
 class Files(Dataset[tuple[Tensor, int]]):
@@ -212,6 +226,35 @@ def accuracies(folder: Path, given: argparse.Namespace) -> None:
         print(f"| {precision} | {said} | {statistics.mean(values):.1f} |", flush=True)
 
 
+def families(folder: Path, given: argparse.Namespace) -> None:
+    """Clips a second of every family's training steps, on features of its paper's shape; a clip is all its patches."""
+    clips = scene_clips(locations=given.locations, devices=("a",))
+    print("| recipe | family | a clip | examples | float32, clips/s | bf16, clips/s |\n|---|---|---|--:|--:|--:|")
+    for name, (family, axes, shape, patches) in FAMILIES.items():
+        shape = (*shape[:-1], max(shape[-1] // given.shorter, 1))
+        made = Layout(axes=tuple(Axis(name=n, size=s) for n, s in zip(axes, shape, strict=True)), quantity="any")
+        store = make_store(folder / f"{name}.zarr", clips, shape=made, patches=patches, clips_per_unit=8)
+        rates = []
+        for precision in ("float32", "bf16"):
+            settings = [*TWO_EPOCHS, *PLAINLY, f"batch_size={given.batch}", f"trainer.precision={precision}"]
+            asked = recipes.override(papers.load(name).model_copy(update={"features": (name,)}), settings)
+            rates.append(run_epoch(asked, folder / f"{name}.zarr", "auto", given.device))
+        seen = Input.of(store.header).count
+        size = " x ".join(map(str, shape))
+        print(f"| `{name}` | {family} | {size} | {seen} | {rates[0]:.2f} | {rates[1]:.2f} |", flush=True)
+
+
+PLAINLY = ("trainer.kind=supervised", "objective.kind=cross_entropy")
+"""No weights for classes that the made-up clips do not have, and no support vector machines between the steps."""
+TWO_EPOCHS = (
+    "epochs=2",
+    "selection.side=last",
+    "selection.fraction=0",
+    "schedule.kind=constant",
+    "early_stopping=none",
+)
+
+
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--device", default="cpu")
@@ -223,18 +266,13 @@ def main() -> None:
     words.add_argument("--seeds", type=int, default=4, help="of the accuracies; 0 leaves them out")
     words.add_argument("--epochs", type=int, default=8)
     words.add_argument("--threads", type=int, default=1)
-    words.add_argument("--only", choices=["steps", "feeds"], help="one of the first two tables")
+    words.add_argument("--only", choices=["steps", "feeds", "families"], help="one of these tables")
+    words.add_argument("--shorter", type=int, default=1, help="divide the families' clips along time by this")
     words.add_argument("--folder", type=Path, help="on the disk to be measured")
     given = words.parse_args()
     keep_freed_memory()  # as the commands do
     torch.set_num_threads(given.threads)
-    settings = [
-        f"batch_size={given.batch}",
-        "epochs=2",
-        "selection.side=last",
-        "selection.fraction=0",
-        "schedule.kind=constant",
-    ]
+    settings = [f"batch_size={given.batch}", *TWO_EPOCHS]
     recipe = recipes.override(papers.load("nguyen2020").model_copy(update={"features": "made"}), settings)
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
@@ -245,13 +283,13 @@ def main() -> None:
             f"{os.cpu_count()} CPUs, {given.threads} thread, {given.device}; torch {torch.__version__}; "
             f"{len(clips)} clips of {each:.0f} kB, batches of {given.batch}; median of {given.rounds}\n"
         )
-        if given.only != "feeds":
-            steps(folder, given, recipe)
-            print()
-        if given.only != "steps":
-            feeds(folder, given, recipe)
+        tables = {"steps": lambda: steps(folder, given, recipe), "feeds": lambda: feeds(folder, given, recipe)}
+        tables["families"] = lambda: families(folder, given)
+        for name, table in tables.items():
+            if given.only in (None, name):
+                table()
+                print()
         if given.seeds and not given.only:
-            print()
             accuracies(folder, given)
 
 

@@ -16,6 +16,9 @@ representation: {kind: log_mel, n_fft: 1024, hop_length: 512, spectrum: power, n
 """
 
 
+pytestmark = pytest.mark.usefixtures("quick")
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Stereo recordings of ten seconds, as a lab has them, and seven that went wrong on the way."""

@@ -1,5 +1,6 @@
 """Do the benchmark programs run, and print every number that docs/benchmarks.md shows? No time is judged here."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from parallel import RATE, Recorded, make_dataset, taps
+
+from ascfeat import demo
 
 pytestmark = pytest.mark.slow
 
@@ -60,14 +63,17 @@ def test_stores_against_mapped_files(root: Path) -> None:
 
 
 def test_training_against_a_plain_loop(root: Path) -> None:
-    """Every row of both tables."""
-    small = "--locations", "2", "--bands", "48", "--frames", "60", "--batch", "8", "--rounds", "1", "--seeds", "0"
-    command = [sys.executable, str(root / "tests/benchmarks/train.py"), *small]
+    """Every row of all tables."""
+    small = "--locations", "2", "--bands", "48", "--frames", "60", "--batch", "4", "--rounds", "1", "--seeds", "0"
+    command = [sys.executable, str(root / "tests/benchmarks/train.py"), *small, "--shorter", "3"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert run.returncode == 0, run.stderr
     for name in ("plain loop", "supervised, bf16", "one batch in memory", "RAM", "the store, warm", "the store, cold"):
         (row,) = (line for line in run.stdout.splitlines() if line.startswith(f"| {name}"))
         assert float(row.split("|")[-2]) > 0
+    for name in ("five_conv", "xception_multiscale", "resnet50_transfer", "dcnn_stap", "waveform_tag_resnet"):
+        (row,) = (line for line in run.stdout.splitlines() if f"| {name} |" in line)
+        assert all(float(rate) > 0 for rate in row.split("|")[-3:-1])
 
 
 def test_trainings_killed_and_resumed_at_once(root: Path) -> None:
@@ -105,3 +111,21 @@ def test_a_network_with_and_without_correction(root: Path, tmp_path: Path) -> No
         assert round(float(a) * 6 / 100, 1) in range(7)
         assert round(float(others) * 12 / 100, 1) in range(13)
     assert "set: 36 training clips, 33 % of device a" in run.stdout
+
+
+def test_families_over_folds(root: Path, tmp_path: Path) -> None:
+    """A row of what was scored; asked again, it is printed from the finished run."""
+    demo.make(tmp_path / "set", scenes=3, per_scene=6, seconds=3.2)
+    small = "--set", "epochs=1", "--set", "family.widths=[4,4,8,8,8]", "--set", "batch_size=4"
+    command = [sys.executable, "tests/benchmarks/families.py", str(tmp_path / "set"), "--out", str(tmp_path / "out")]
+    asked = [*command, "--systems", "nguyen2020", "--folds", "fold1", *small]
+    first, again = (subprocess.run(asked, capture_output=True, text=True, check=False, cwd=root) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert "nguyen2020 fold1: epoch=1 " in first.stderr
+    assert "epoch=" not in again.stderr
+    assert first.stdout == again.stdout
+    cells = first.stdout.splitlines()[-1].strip("| ").split(" | ")
+    clips = json.loads((tmp_path / "out" / "nguyen2020-fold1" / "data.json").read_text())["clips"]["test"]
+    assert cells[0] == "nguyen2020"
+    assert cells[-1] == cells[-2]
+    assert float(cells[-1]) in [round(100 * right / clips, 1) for right in range(clips + 1)]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from quick_commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^(?:```|<!-- )(\w+)([^\n>]*)\n(.*?)^(?:```|-->)$", re.DOTALL | re.MULTILINE)
 LANGUAGES = ("console", "python")
-COMMANDS = ("ascfeat", "ascmodels")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def matches(expected, found):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with(runs=True), ids=name)
-def test_examples_are_true(page, scenes, tmp_path, monkeypatch):
+def test_examples_are_true(page, scenes, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SCENES", str(scenes))
     namespace = {"__name__": "__main__"}
@@ -89,7 +89,7 @@ def run_session(session, where):
 
 
 @pytest.mark.parametrize("page", pages_with(runs=False), ids=name)
-def test_examples_that_are_not_run_name_what_exists(page):
+def test_examples_that_are_not_run_name_what_exists(page, quick):
     wrong = [
         f"{name(page)}:{block.line}: {problem}"
         for block in blocks(page)

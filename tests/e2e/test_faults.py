@@ -200,7 +200,9 @@ def test_rights_taken_away_half_way(bench: Path, world: World, tmp_path: Path, w
 def test_a_mount_that_becomes_read_only(bench: Path, mounts: World, mounted: Path, whole: dict[str, bytes]) -> None:
     command = mounts.start(*words(bench, mounted))
     until(lambda: records(mounts.seen(mounted)) >= 2)
-    mounts.shell(f"mount --bind {mounted} {mounted} && mount -o remount,bind,ro {mounted}")
+    mounts.shell(f"mount --bind {mounted} {mounted}")
+    read_only = f"mount -o remount,bind,ro {mounted}"
+    until(lambda: not mounts.ask(shell=read_only)[0])  # refused while a file is being written
     clear(*mounts.end(command), "Read-only file system", str(mounted))
     clear(*mounts.run(*words(bench, mounted)), "Read-only file system", str(mounted))
     mounts.shell(f"umount {mounted}")

@@ -90,6 +90,7 @@ def planted(dataset: Path, root: Path) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_planted_leak_is_named_and_decides_the_exit_status(dataset, tmp_path):
     root, place = planted(dataset, tmp_path / "tau2019")
     done = subprocess.run(["ascfeat", "check", "--json", str(root)], capture_output=True, text=True, check=False)
@@ -109,6 +110,7 @@ def test_lists_alone_are_read_at_scale(tmp_path):
     assert (len(manifest.clips), len(split.train), len(split.test)) == (14_400, 9185, 4185)
 
 
+@pytest.mark.usefixtures("quick")
 def test_check_says_whether_a_dataset_is_fit_in_words_and_status(scenes, tmp_path):
     done = subprocess.run(["ascfeat", "check", str(scenes)], capture_output=True, text=True, check=False)
     assert done.returncode == 0

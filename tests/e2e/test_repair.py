@@ -163,6 +163,7 @@ def test_units_are_not_mixed_from_two_versions_of_the_software(
         repair(place, open_dataset(dataset))
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_command_heals_and_says_what_it_did(dataset: Path, tmp_path: Path) -> None:
     place = made(dataset, tmp_path)
     whole = files(place)

@@ -57,6 +57,7 @@ def whole(place) -> None:
     assert list(verify(open_store(place))) == []
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["small", "packed"])
 def test_to_a_bucket_and_back_by_the_commands(library, bucket, tmp_path, name):

@@ -47,6 +47,12 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path: Path) -> None:
     one, two = (load_file(run.checkpoint(2) / "weights.safetensors") for run in runs)
     for name, values in one.items():
         torch.testing.assert_close(two[name], values, rtol=1e-10, atol=1e-10)
+    (tmp_path / "mine.yaml").write_text(MINE.replace("lr: 0.05", "lr: 0.01"))
+    refused = fit(tmp_path, "together", *torchrun)
+    assert refused.returncode != 0
+    assert refused.stderr.count("holds a run that was made from something else") == 1
+    assert "The process that leads" not in refused.stderr
+    (tmp_path / "mine.yaml").write_text(MINE)
     again = fit(tmp_path, "together", *torchrun)
     assert again.returncode == 0, again.stderr
     assert "is finished: nothing to do" in again.stderr

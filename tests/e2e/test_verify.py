@@ -19,7 +19,7 @@ storage: {clips_per_shard: 64}
 
 
 @pytest.fixture(scope="module")
-def made(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(scenes: Path, tmp_path_factory: pytest.TempPathFactory, all_quick: None) -> Path:
     """A folder with a small store of the demo scenes, computed by convolutions."""
     folder = tmp_path_factory.mktemp("verify")
     (folder / "small.yaml").write_text(RECIPE)

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from ascmodels.objectives import focal_loss, probabilities
+from ascmodels.objectives import focal_loss, objective, probabilities
+from ascschemas.problems import RecipeError
+from ascschemas.training import CrossEntropy, Focal
 
 HALF = torch.tensor([[0.5, 0.5]], dtype=torch.float64).log()
 SURE = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log()
@@ -22,7 +24,7 @@ def test_the_check_values_of_both_forms(form):
 
 def test_the_check_value_of_the_heated_softmax():
     logits = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
-    assert float(probabilities(logits, 10)[0, 0]) == pytest.approx(0.549834, abs=5e-7)
+    assert float(probabilities(logits, CrossEntropy(temperature=10))[0, 0]) == pytest.approx(0.549834, abs=5e-7)
     assert float(focal_loss(logits, FIRST, temperature=10)) == pytest.approx(-math.log(0.5498339973), abs=1e-9)
 
 
@@ -86,3 +88,29 @@ def test_the_gradient_is_that_of_finite_differences():
         assert torch.autograd.gradcheck(
             lambda z, f=form: focal_loss(z, labels[:2], form=f, gamma=1, temperature=3), one
         )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_eps_stands_where_the_equation_has_it(form):
+    alpha = torch.tensor([0.7, 0.3], dtype=torch.float64)
+    found = focal_loss(SURE, FIRST, form=form, gamma=3, alpha=alpha, eps=1e-2)
+    assert float(found) == pytest.approx(-0.7 * (0.1 + 1e-2) ** 3 * math.log(0.9 + 1e-2), rel=1e-12)
+
+
+def test_the_per_class_form_of_a_mixture_is_the_mixture_of_the_losses():
+    logits, _ = random_batch()
+    one, two = (torch.nn.functional.one_hot(torch.arange(7) * k % 5, 5).double() for k in (1, 3))
+    mixed = focal_loss(logits, 0.3 * one + 0.7 * two, form="per_class", gamma=2)
+    apart = [focal_loss(logits, y, form="target_probability", gamma=2) for y in (one, two)]
+    assert float(mixed) == pytest.approx(float(0.3 * apart[0] + 0.7 * apart[1]), rel=1e-12)
+
+
+def test_class_weights_go_by_name():
+    spec = Focal(form="target_probability", gamma=1, alpha={"bus": 0.5, "airport": 2.0, "tram": 9.0})
+    loss = objective(spec, ("airport", "bus"), torch.device("cpu"))
+    weights = torch.tensor([2.0, 0.5])
+    expected = focal_loss(HALF, FIRST, form="target_probability", gamma=1, alpha=weights)
+    assert float(loss(HALF, FIRST)) == float(expected)
+    with pytest.raises(RecipeError, match=r"objective.alpha=none") as refused:
+        objective(spec, ("airport", "park"), torch.device("cpu"))
+    assert "park" in str(refused.value)

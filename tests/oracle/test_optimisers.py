@@ -1,13 +1,17 @@
 """Adadelta, weight decay and the plateau schedule against their equations written out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from ascmodels import papers
 from ascmodels.families.five_conv import FiveConv
 from ascmodels.optimisers import optimiser, parameter_groups, schedule
 from ascmodels.testing.stores import layout
-from ascschemas.training import Adadelta, Adam, Constant, Plateau, Selection, Sgd, WeightDecay
+from ascschemas.optimisation import AdaBound, Adadelta, Adam, Constant, Cosine, Plateau, Sgd, Steps, WeightDecay
+from ascschemas.training import Selection
 
 NGUYEN = Adadelta(lr=0.5, weight_decay=WeightDecay(value=1e-5, form="keras_l2", scope="conv_kernels"))
 
@@ -55,10 +59,15 @@ def test_the_others_descend(spec):
     assert (path[-1] ** 2).sum() < (path[0] ** 2).sum()
 
 
+def recipe(spec, monitor="accuracy"):
+    whole = papers.load("five_conv_small")
+    return whole.model_copy(update={"schedule": spec, "selection": Selection(monitor=monitor)})
+
+
 def rates(spec, values, monitor="accuracy"):
     weight = torch.nn.Parameter(torch.zeros(1))
     steps = torch.optim.SGD([weight], lr=0.5)
-    plan = schedule(spec, steps, Selection(monitor=monitor))
+    plan = schedule(recipe(spec, monitor), steps)
     seen = []
     for value in values:
         plan.after_epoch(value)
@@ -92,11 +101,61 @@ def test_a_schedule_goes_on_from_its_state():
     values, spec = [0.5] * 12, Plateau(factor=0.1, patience=5)
     weight = torch.nn.Parameter(torch.zeros(1))
     steps = torch.optim.SGD([weight], lr=0.5)
-    plan = schedule(spec, steps, Selection())
+    plan = schedule(recipe(spec), steps)
     for value in values[:4]:
         plan.after_epoch(value)
-    again = schedule(spec, steps, Selection())
+    again = schedule(recipe(spec), steps)
     again.load_state_dict(plan.state_dict())
     for value in values[4:]:
         again.after_epoch(value)
     assert steps.param_groups[0]["lr"] == pytest.approx(rates(spec, values)[-1])
+
+
+def test_a_schedule_may_watch_what_selects_nothing():
+    falling = Plateau(factor=0.5, patience=0, monitor="loss")
+    assert rates(falling, [2.0, 1.0, 0.5]) == [0.5] * 3
+    assert rates(falling, [0.5, 1.0, 2.0]) == [0.5, 0.25, 0.125]
+
+
+def test_a_rate_stays_at_its_lowest():
+    assert rates(Plateau(factor=0.1, patience=0, min_lr=0.01), [0.5] * 5) == pytest.approx(
+        [0.5, 0.05, 0.01, 0.01, 0.01]
+    )
+
+
+def test_steps_count_batches_and_not_epochs():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    steps = torch.optim.SGD([weight], lr=1e-3)
+    plan, seen = schedule(recipe(Steps(factor=0.9, every=200)), steps), []
+    for number in range(1, 5001):
+        seen.append(steps.param_groups[0]["lr"])  # of this batch
+        steps.step()
+        plan.after_step()
+        if number % 135 == 0:
+            plan.after_epoch(0.5)
+    assert seen == pytest.approx([1e-3 * 0.9 ** (t // 200) for t in range(5000)], rel=1e-9)
+
+
+def test_a_cosine_starts_again():
+    spec = Cosine(period=4, min_lr=0.1)
+    law = [0.1 + 0.4 * (1 + math.cos(math.pi * (e % 4) / 4)) / 2 for e in range(1, 10)]
+    assert rates(spec, [None] * 9) == pytest.approx(law)
+
+
+def test_decoupled_decay_takes_its_share_of_the_weights_and_leaves_the_step_alone():
+    def stepped(value):
+        network = torch.nn.Linear(1, 1, bias=False).double()
+        torch.nn.init.constant_(network.weight, 2.0)
+        steps = optimiser(Adam(lr=0.1, weight_decay=WeightDecay(value=value, form="decoupled")), network)
+        network.weight.grad = torch.tensor([[3.0]], dtype=torch.float64)
+        steps.step()
+        return float(network.weight.detach())
+
+    assert stepped(0.5) - stepped(0.0) == pytest.approx(-0.1 * 0.5 * 2.0, rel=1e-12)
+
+
+def test_amsgrad_and_adabound_are_the_libraries_own():
+    network = torch.nn.Linear(2, 1)
+    assert optimiser(Adam(amsgrad=True), network).param_groups[0]["amsgrad"]
+    bounded = optimiser(AdaBound(lr=2e-3, final_lr=0.2, gamma=5e-3), network).param_groups[0]
+    assert (bounded["lr"], bounded["final_lr"], bounded["gamma"]) == (2e-3, 0.2, 5e-3)

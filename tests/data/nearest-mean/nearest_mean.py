@@ -13,7 +13,7 @@ from ascmodels.trainers.base import Trainer, publish
 from ascmodels.weights import load_weights, save_weights
 from ascschemas.problems import RunError
 from ascschemas.run import EpochRecord, Finished
-from ascschemas.training import Positive
+from ascschemas.units import Positive
 
 
 class NearestMean(Trainer):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ascfeat.store import Store
+from ascmodels import papers
 from ascmodels.checkpoint import RunFolder
 from ascmodels.testing.stores import make_store
 
@@ -140,7 +141,7 @@ def test_predictions_are_lines_or_json_and_a_bad_file_is_status_1(place, ascmode
 
     store = Store(place / "features" / "scenes" / "made_up.zarr")
 
-    def features_of(files, header, recorder):
+    def features_of(files, header, recorder, tags):
         for file in files:
             bad = AudioError("empty", f"{file} is empty: 0 bytes.", todo="Restore the file.")
             yield file, bad if file.name == "bad.wav" else store.read([0])[0]
@@ -170,7 +171,7 @@ def test_papers_show_every_value_with_its_source(ascmodels):
     assert json.loads(ascmodels("papers", "show", "nguyen2020", "--json")[1])["name"] == "nguyen2020"
     status, _, err = ascmodels("papers", "show", "nguyen2021")
     assert status == 2
-    assert "did you mean nguyen2020?" in err
+    assert "did you mean nguyen2020 or" in err
 
 
 def test_families_list_their_parameters(ascmodels):
@@ -191,6 +192,9 @@ def test_features_that_nobody_knows_are_told_the_nearest(place, ascmodels):
     assert status == 2
     assert "no recipe of that name: did you mean logmel256" in " ".join(err.split())
     assert "--recipe logmel265" not in err
+    _, _, err = fit(ascmodels, "scenes", "--out", "run", "--set", "features=nope")
+    assert "There is no store of 'nope' in features, and no recipe of that name: known: cqt_patches" in err
+    assert "--recipe nope" not in err
 
 
 @pytest.mark.slow
@@ -212,4 +216,63 @@ def test_a_terminated_training_says_how_it_goes_on(place, trainer):
 def test_a_correction_is_asked_for_by_name(place, ascmodels):
     status, _, err = fit(ascmodels, "scenes", "--out", "run", "--correction", "ref_ab")
     assert status == 2
-    assert "ascfeat correct --ref <devices> --name ref_ab --recipe made_up scenes --features features" in err
+    assert "ascfeat correct --ref AB --recipe made_up scenes --features features" in err
+
+
+def test_a_recipe_may_name_a_correction_and_another_takes_its_place(place, ascmodels):
+    words = ("fit", "nguyen2020_ref_abc_t10", "scenes", "--out", "run", "--device", "cpu")
+    for asked, name in (((), "ref_abc"), (("--correction", "ref_bc"), "ref_bc")):
+        status, _, err = ascmodels(*words, *asked)
+        assert status == 2
+        assert f"ascfeat correct --ref {name[4:].upper()} --recipe logmel256 scenes" in err
+
+
+def test_papers_lists_every_recipe_with_its_printed_number(ascmodels):
+    out = ascmodels("papers", "--all")[1]
+    assert all(f"    {name} " in out for name in papers.names())
+    assert "62.0  device mean b,c, Table 3" in out
+    assert "five_conv_small" in out.partition("nguyen2020   ")[0]
+
+
+def test_runs_vote_on_the_command_line(place, ascmodels):
+    for seed in (1, 2):
+        assert fit(ascmodels, "--out", f"run{seed}", "--set", "epochs=1", "--seed", seed)[0] == 0
+    status, out, err = ascmodels("ensemble", "run1", "run2", "--device", "cpu", "--out", "vote")
+    assert (status, err) == (0, "")
+    assert out.startswith("Runs together: scenes, fold1\n")
+    assert "2 runs; majority" in out
+    assert out.endswith("Written: vote/report.json, vote/report.md, vote/confusion.png\n")
+    status, out, err = ascmodels("ensemble", "run1", "run2", "--device", "cpu", "--vote", "mean", "--json")
+    report = json.loads(out)
+    assert (status, report["vote"], [v["run"] for v in report["voters"]]) == (0, "mean", ["run1", "run2"])
+    before = (place / "run1" / "config.json").read_bytes()
+    status, out, err = ascmodels("ensemble", "run1", "run2", "--out", "run1")
+    assert (status, out) == (2, "")
+    assert "run1 is a run folder" in err
+    assert (place / "run1" / "config.json").read_bytes() == before
+    assert not (place / "run1" / "report.json").exists()
+    status, out, err = ascmodels("ensemble", "run1")
+    assert status == 2
+    assert "at least 2" in err
+
+
+def test_unknown_splits_are_told_what_there_is(place, ascmodels):
+    status, _, err = fit(ascmodels, "--out", "run", "--split", "location5_9")
+    assert status == 2
+    assert "has no split 'location5_9': did you mean location5_" in err
+    assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("features", "make"),
+    [
+        ("logmel256", "ascfeat extract --recipe logmel256 scenes"),
+        ("tags", "ascfeat extract --recipe tags --tags <run, table or callable> scenes"),
+        ("logmel256+ref_abc", "ascfeat correct --ref ABC --recipe logmel256 scenes"),
+        ("logmel256+mine", "ascfeat correct --ref <devices> --name mine --recipe logmel256 scenes"),
+    ],
+)
+def test_a_store_that_is_missing_comes_with_the_command_that_makes_it(ascmodels, place, features, make):
+    status, _, err = fit(ascmodels, "scenes", "--out", "run", "--set", f"features={features}")
+    assert status == 2
+    assert make in err.replace("\n", " ")

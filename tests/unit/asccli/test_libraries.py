@@ -12,7 +12,7 @@ from asccli.libraries import LIBRARIES, find_named, split_places
 from ascfeat.recipes import load_recipe
 from ascfeat.store import Writer, clip_table, create, row, table_digest
 from ascfeat.testing.stores import header_of, log_layout, make_store, manifest_of, values_for
-from ascschemas.problems import StoreError
+from ascschemas.problems import StoreError, UnknownName
 from ascschemas.recipe import FeatureRecipe
 from ascschemas.store import ClipRecord
 
@@ -78,7 +78,7 @@ def test_equal_parameters_count_where_no_name_does(tmp_path: Path) -> None:
     assert find_named(shelves, "logmel256", "another") == []
     found = find_store(shelves[0], tmp_path / "made", "logmel256", shelves[1:])
     assert found.header.recipe_fingerprint == ours.fingerprint
-    with pytest.raises(StoreError, match="There is no store of cqt84 for"):
+    with pytest.raises(UnknownName, match="no recipe of that name"):
         find_store(shelves[0], tmp_path / "made", "cqt84", shelves[1:])
 
 

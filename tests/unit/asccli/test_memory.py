@@ -1,9 +1,12 @@
-"""Does the process keep what it frees, where the C library lets it?"""
+"""Does the process keep what it frees, and refuse a limit of memory that it cannot begin under?"""
 
 import subprocess
 import sys
 
 import pytest
+
+from asccli import memory
+from ascschemas.problems import RunError
 
 PROGRAM = """
 import resource, sys
@@ -38,3 +41,34 @@ def test_what_is_imported_is_not_searched_for_garbage() -> None:
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     before, frozen, seen = map(int, run.stdout.split())
     assert frozen > before / 2 > 10 * seen
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+@pytest.mark.parametrize(
+    "words", [("fit", "five_conv_small", "--out", "run"), ("evaluate", "r"), ("predict", "r", "f")]
+)
+def test_a_limit_that_torch_would_die_under_is_refused_before_torch_is_loaded(tmp_path, limit, words) -> None:
+    program = (
+        f"import resource, sys; resource.setrlimit(resource.{limit}, (600 << 20, 600 << 20));"
+        "import atexit; atexit.register(lambda: print('torch' in sys.modules));"
+        "from asccli.ascmodels import main; main()"
+    )
+    command = [sys.executable, "-c", program, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "False\n")
+    assert "found 614400 kB" in ended.stderr
+    assert "ulimit -v unlimited" in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [SystemError("error return without exception set"), ImportError("libtorch"), MemoryError()]
+)
+def test_what_does_not_load_under_a_limit_is_said_with_the_limit(monkeypatch, error) -> None:
+    monkeypatch.setattr(memory, "_limits", lambda: {"ulimit -v": 1 << 40})
+    with pytest.raises(RunError, match=r"too low for torch") as refused, memory.learning_loads():
+        raise error
+    assert [(d.expected, d.found) for d in refused.value.differences] == [("more", f"{1 << 30} kB")]
+    monkeypatch.setattr(memory, "_limits", dict)
+    with pytest.raises(type(error)), memory.learning_loads():
+        raise error

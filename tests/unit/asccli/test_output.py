@@ -7,7 +7,7 @@ import click
 import pytest
 
 from asccli import output
-from ascschemas.problems import Difference, StoreMismatch
+from ascschemas.problems import Difference, ProcessError, RunError, StoreMismatch
 
 
 def test_plain_progress_says_rate_and_time_left(capsys, monkeypatch) -> None:
@@ -18,6 +18,12 @@ def test_plain_progress_says_rate_and_time_left(capsys, monkeypatch) -> None:
             report(done)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["20/100 clips, 1.7 clips/s, 48 s left", "100/100 clips, 2.0 clips/s"]
+
+
+def test_a_line_says_what_goes_on_when_all_is_counted(capsys) -> None:
+    with output.progress_reporter(3, then="sealing") as report:
+        report(3)
+    assert capsys.readouterr().err.endswith("clips/s; sealing\n")
 
 
 def test_a_terminal_gets_a_bar(monkeypatch) -> None:
@@ -53,6 +59,18 @@ def test_an_error_is_four_parts_and_status_two(capsys) -> None:
         "  n_mels  expected 256  found 128",
         "Use another folder.",
     ]
+
+
+def test_of_processes_that_train_together_one_a_machine_says_what_all_have_met(capsys, monkeypatch) -> None:
+    def fail(error: type[RunError]) -> None:
+        raise error("It cannot go on.", todo="Mend it.")
+
+    for rank, said in (("0", "It cannot go on.\nMend it.\n"), ("1", "")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert _status(lambda: fail(RunError)) == 2
+        assert capsys.readouterr().err == said
+    assert _status(lambda: fail(ProcessError)) == 2
+    assert capsys.readouterr().err.startswith("It cannot go on.")
 
 
 def test_an_interruption_says_that_nothing_is_lost(capsys) -> None:

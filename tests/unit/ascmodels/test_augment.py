@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from ascmodels.augment import augment, masked, mixup, require_maskable
+from ascmodels.augment import augment, cropped, louder, masked, mixup, require_possible
 from ascmodels.randomness import generator, torch_seeded
 from ascmodels.testing.stores import layout
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError
-from ascschemas.training import Augmentation, Mask, Mixup
+from ascschemas.training import Augmentation, Crop, Gain, Mask, Mixup
 
 TAGS = Layout(axes=(Axis(name="tag", size=5),), quantity="any")
 
@@ -130,14 +130,67 @@ def test_the_features_of_several_stores_are_mixed_alike_and_only_maps_are_masked
     assert int(torch.isclose(hidden, codes[:, 0] + 1).sum()) >= 10
 
 
-@pytest.mark.parametrize(("name", "width", "most"), [("frequency_mask", 9, 8), ("time_mask", 10, 9)])
-def test_a_mask_wider_than_what_the_network_sees_is_refused_with_both(name, width, most):
+@pytest.mark.parametrize(("name", "width", "most"), [("frequency_mask", 8, 8), ("time_mask", 10, 9)])
+def test_a_mask_that_may_hide_all_that_the_network_sees_is_refused_with_both(name, width, most):
     spec = Augmentation.model_validate({name: {"width": width}})
     with pytest.raises(RecipeError) as refused:
-        require_maskable(spec, [layout(bands=8, frames=9), TAGS])
+        require_possible(spec, [layout(bands=8, frames=9), TAGS])
     (row,) = refused.value.differences
     assert (row.field, row.found) == (f"augmentation.{name}.width", str(width))
-    assert f"at most {most}" in row.expected
-    require_maskable(Augmentation.model_validate({name: {"width": most}}), [layout(bands=8, frames=9), TAGS])
+    assert f"less than {most}" in row.expected
+    require_possible(Augmentation.model_validate({name: {"width": most - 1}}), [layout(bands=8, frames=9), TAGS])
     with pytest.raises(RecipeError):
-        require_maskable(Augmentation.model_validate({name: {"width": 1}}), [TAGS])
+        require_possible(Augmentation.model_validate({name: {"width": 1}}), [TAGS])
+
+
+def test_a_crop_is_a_stretch_of_each_clip_from_anywhere():
+    x = torch.arange(200 * 2 * 9.0).view(200, 2, 9)
+    found = cropped(x, Crop(length=4), np.random.default_rng(0))
+    starts = (found[:, 0, 0] - x[:, 0, 0]).long()
+    assert found.shape == (200, 2, 4)
+    assert all(torch.equal(found[i], x[i, :, s : s + 4]) for i, s in enumerate(starts.tolist()))
+    assert {*starts.tolist()} == {*range(6)}
+
+
+def test_gains_lie_within_their_share_and_leave_some_as_they_are():
+    x = torch.ones(500, 1, 2, 3)
+    found = louder(x, Gain(share=0.1, probability=0.5), np.random.default_rng(0))
+    per_clip = found[:, 0, 0, 0]
+    assert torch.equal(found, per_clip.view(-1, 1, 1, 1).expand_as(found))
+    assert ((per_clip >= 0.9) & (per_clip <= 1.1)).all()
+    assert 0.4 < float((per_clip == 1).float().mean()) < 0.6
+    assert float(per_clip.std()) > 0.02
+
+
+def test_tags_are_neither_cut_nor_louder():
+    x, tags = torch.ones(8, 2, 9), torch.rand(8, 5)
+    spec = Augmentation(crop=Crop(length=4), gain=Gain(share=0.5))
+    (seen, codes), _ = augment((x, tags), torch.eye(8), spec, np.random.default_rng(0))
+    assert seen.shape == (8, 2, 4)
+    assert torch.equal(codes, tags)
+
+
+def test_mixup_may_begin_later_and_leave_some_clips_alone():
+    x, y = torch.randn(400, 3), torch.eye(400)
+    late = Augmentation(mixup=Mixup(from_epoch=7))
+    assert torch.equal(augment((x,), y, late, np.random.default_rng(0), 6)[1], y)
+    assert not torch.equal(augment((x,), y, late, np.random.default_rng(0), 7)[1], y)
+    _, some = mixup((x,), y, Mixup(probability=0.5), np.random.default_rng(0))
+    alone = (some == y).all(dim=1).float().mean()
+    assert 0.4 < float(alone) < 0.6
+
+
+def test_masks_may_be_rare_and_have_a_least_width():
+    x = torch.ones(400, 1, 20, 3)
+    found = masked(x, Mask(width=6, least=4, probability=0.5), -2, np.random.default_rng(0))
+    hidden = (found[:, 0, :, 0] == 0).sum(dim=1)
+    assert {*hidden.tolist()} == {0, 4, 5, 6}
+    assert 0.4 < float((hidden == 0).float().mean()) < 0.6
+
+
+def test_a_crop_that_is_longer_than_the_clips_is_refused():
+    with pytest.raises(RecipeError, match=r"(?s)at most 9.*10"):
+        require_possible(Augmentation(crop=Crop(length=10)), [layout(bands=8, frames=9), TAGS])
+    require_possible(Augmentation(crop=Crop(length=9)), [layout(bands=8, frames=9), TAGS])
+    with pytest.raises(RecipeError, match="2 of them"):
+        require_possible(Augmentation(crop=Crop(length=2)), [layout(bands=8, frames=9)] * 2)

@@ -3,17 +3,21 @@
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
+from torch import nn
 
 from ascmodels import recipes
-from ascmodels.checkpoint import RunFolder, open_run
+from ascmodels.checkpoint import RunFolder, open_run, put
 from ascmodels.devices import choose, session
 from ascmodels.joining import join
 from ascmodels.sides import divide
 from ascmodels.training import describe
+from ascmodels.weights import load_state, save_weights, way_on
 from ascschemas.problems import RunError
 from ascschemas.run import Environment, EpochRecord, Finished, Progress
 
@@ -111,7 +115,14 @@ def test_another_recipe_or_other_data_are_refused_with_the_fields(tmp_path, open
     with pytest.raises(RunError) as refused, open_run(tmp_path / "run", other, elsewhere, CPU, resume=True):
         pass
     assert [d.field for d in refused.value.differences] == ["optimiser.lr", "epochs", "data.digest"]
-    assert (refused.value.differences[1].expected, refused.value.differences[1].found) == ("9", "3")
+    assert (refused.value.differences[1].expected, refused.value.differences[1].found) == ("3", "9")
+    with (
+        pytest.raises(RunError, match="made anew") as refused,
+        open_run(tmp_path / "run", recipe, elsewhere, CPU, resume=True),
+    ):
+        pass
+    (row,) = refused.value.differences
+    assert (row.expected, row.found) == (data.stores[0].digest, "0" * 64)  # the run's, and what is there now
 
 
 def test_a_name_or_a_claim_may_change(tmp_path, opened, recipe, data):
@@ -197,3 +208,74 @@ def test_checkpoints_of_nobody_knows_what_are_not_trained_over(opened, finished)
     with pytest.raises(RunError, match="nothing says what"), opened(resume=True):
         pass
     assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
+
+
+def two_epochs(opened):
+    """The folders of both checkpoints."""
+    with opened() as folder:
+        folder.publish(progress(1, 1), weights)
+        folder.publish(progress(2, 1), weights)
+    return folder.checkpoint(1), folder.checkpoint(2)
+
+
+def test_a_damaged_last_checkpoint_names_the_whole_one_before_it_and_the_way_there(opened):
+    _, last = two_epochs(opened)
+    (last / "progress.json").write_text("{}x")
+    with pytest.raises(RunError, match=r"0002/progress\.json is damaged") as refused, opened(resume=True):
+        pass
+    assert f"remove {last}, and --resume goes on after epoch 1" in refused.value.todo
+    shutil.rmtree(last)
+    with opened(resume=True) as folder:
+        assert folder.progress().epoch == 1
+
+
+def test_no_way_leads_to_a_checkpoint_that_is_damaged_too_or_past_one_in_the_middle(opened):
+    first, last = two_epochs(opened)
+    assert "remove" in way_on(last)
+    assert "remove" not in way_on(first)
+    (first / "weights").write_text("v")
+    assert "remove" not in way_on(last)
+
+
+def test_checksums_that_do_not_read_are_named_and_not_what_they_are_of(opened):
+    _, last = two_epochs(opened)
+    (last / "state.pt").write_text("s")
+    for text, said in (('{"weights": "00', "Unterminated"), ("{}", "says nothing of state.pt"), ("[]", "says nothing")):
+        (last / "sha256.json").write_text(text)
+        with pytest.raises(RunError, match=said) as refused:
+            load_state(last)
+        assert str(refused.value).startswith(f"{last / 'sha256.json'} cannot be loaded")
+
+
+def test_a_file_that_the_disk_refuses_is_named_and_what_was_there_stays(tmp_path):
+    file = tmp_path / "curves.png"
+    file.write_text("before")
+    with pytest.raises(RunError, match=r"curves\.png cannot be written: File too large") as refused:
+        _torn(file)
+    assert "Make room" in refused.value.todo
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+    assert file.read_text() == "before"
+
+
+def _torn(file):
+    with put(file) as aside:
+        aside.write_text("half")
+        raise OSError(27, "File too large")
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json"])
+def test_bytes_that_are_no_text_are_damage_like_any_other(opened, tmp_path, name):
+    with opened() as folder:
+        path = folder.path
+    (path / name).write_bytes(b"\xff{")
+    with pytest.raises(RunError, match=f"{name} is damaged"):
+        RunFolder(path)
+
+
+def test_a_disk_that_refuses_weights_is_told_like_any_other(opened, monkeypatch):
+    def refused(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("ascmodels.weights.save_file", refused)
+    with opened() as folder, pytest.raises(RunError, match="No space left on device"):
+        folder.publish(progress(1, 1), lambda aside: save_weights(aside, nn.Linear(1, 1)))

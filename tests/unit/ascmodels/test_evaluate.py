@@ -1,18 +1,22 @@
 """Reports: the right clips, counted rightly, with published numbers beside ours only where they can be compared."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ascmodels import papers, recipes
 from ascmodels.checkpoint import RunFolder
-from ascmodels.evaluate import beside, evaluate
+from ascmodels.evaluate import Measured, beside, evaluate
 from ascmodels.report import markdown, write
 from ascmodels.testing.stores import make_store, small_recipe
 from ascmodels.training import train
 from ascmodels.watching import Watcher
+from ascmodels.weights import SUMS, WEIGHTS
 from ascschemas.problems import RunError, StoreMismatch
 from ascschemas.report import Report
 from ascschemas.training import Claim
@@ -129,9 +133,14 @@ def claim(run, **other):
     return Claim.model_validate(values | {"data": values["data"] | here | other.get("data", {})})
 
 
+def measured(folder, changed=()):
+    """What a run was measured on, as if its recipe had been changed so."""
+    return replace(Measured.of(folder.data, folder.recipe), changed=changed)
+
+
 def test_published_numbers_stand_beside_ours(run, store):
     report, folder = evaluate(run, store, device="cpu"), RunFolder(run)
-    device = beside(claim(run), report.selected, folder.data)
+    device = beside(claim(run), report.selected, measured(folder))
     assert (device.comparable, device.ours) == (True, report.selected.device_mean)
     for scope, group, ours in (
         ("overall", "", report.selected.overall.accuracy),
@@ -140,7 +149,7 @@ def test_published_numbers_stand_beside_ours(run, store):
         ("city", "vienna", report.selected.cities[1].accuracy),
         ("device", "z", None),
     ):
-        judged = beside(claim(run, scope=scope, group=group), report.selected, folder.data)
+        judged = beside(claim(run, scope=scope, group=group), report.selected, measured(folder))
         assert judged.ours == ours
 
 
@@ -149,9 +158,23 @@ def test_published_numbers_stand_beside_ours(run, store):
 )
 def test_numbers_of_other_data_are_not_comparable_and_say_why(run, store, other):
     report, folder = evaluate(run, store, device="cpu"), RunFolder(run)
-    judged = beside(claim(run, data=other), report.selected, folder.data)
+    judged = beside(claim(run, data=other), report.selected, measured(folder))
     assert not judged.comparable
     assert "not comparable: another dataset" in judged.remark
+
+
+def test_numbers_of_a_changed_recipe_are_not_comparable(run, store):
+    report, folder = evaluate(run, store, device="cpu"), RunFolder(run)
+    assert Measured.of(folder.data, folder.recipe).changed == ("epochs",)
+    judged = beside(claim(run), report.selected, Measured.of(folder.data, folder.recipe))
+    assert (judged.comparable, judged.remark) == (False, "not comparable: the recipe was changed (epochs)")
+
+
+@pytest.mark.parametrize("setting", ["seed=3", "trainer.precision=bf16", "window_mib=16", "trainer.accumulate=2"])
+def test_what_changes_no_accuracy_beyond_chance_may_be_changed(run, setting):
+    folder = RunFolder(run)
+    changed = recipes.override(small_recipe(), [setting])
+    assert Measured.of(folder.data, changed).changed == ()
 
 
 def test_a_report_is_written_as_json_words_and_a_picture(run, store):
@@ -173,3 +196,18 @@ def test_provenance_names_recipe_store_and_size(run, store, recipe):
     assert made.parameters == sum(p.numel() for p in network.parameters())
     assert made.stores == {"made_up": store.seal.digest}
     assert made.fingerprint == RunFolder(run).recipe.fingerprint
+
+
+def test_clips_of_which_a_run_says_nothing_are_named_and_not_counted_as_the_first_class(tmp_path, run, store):
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    folder = RunFolder(damaged)
+    file = folder.checkpoint(folder.progress().selected) / WEIGHTS
+    held = load_file(file)
+    held["network.dense.bias"].fill_(float("nan"))
+    save_file(held, file)
+    (file.parent / SUMS).unlink()
+    with pytest.raises(RunError, match="24 of 24 clips cannot be scored") as refused:
+        evaluate(damaged, store, device="cpu")
+    test = np.flatnonzero(store.sides("fold1") == "test")
+    assert [d.field for d in refused.value.differences] == [store.ids[c] for c in test[:3]]

@@ -181,3 +181,27 @@ def test_a_family_of_one_input_refuses_two_stores(tmp_path, recipe, pair):
     with pytest.raises(RecipeError, match="several stores"):
         train(asked, join(*pair), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["ram", "stream"])
+def test_the_one_patch_of_a_clip_is_cut_all_the_same(tmp_path, place):
+    """Clips a little longer than a patch, alone and beside a store of whole clips."""
+    store = make_store(
+        tmp_path / "scenes" / "one.zarr", shape=layout(bands=5, frames=22), patches=Patches(width=16, hop=8)
+    )
+    tags, clips = make_store(tmp_path / "scenes" / "tags.zarr", shape=TAGS), np.arange(20)
+    for source in (join(store), join(store, tags)):
+        order = shuffled(source, clips, 1, generator(0, "order", 1))
+        for batch in feed(source, clips, CLASSES, place, window_mib=1).batches(order, 8):
+            np.testing.assert_array_equal(batch.features[0].numpy(), store.read(batch.clips)[..., :16])
+
+
+def test_a_store_of_one_patch_is_cut_beside_one_of_several(tmp_path):
+    made = [
+        make_store(tmp_path / "scenes" / f"f{n}.zarr", shape=layout(frames=n), patches=Patches(width=16, hop=8))
+        for n in (16, 40)
+    ]
+    both, clips = join(*made), np.arange(10)
+    for batch in feed(both, clips, CLASSES, "ram").batches(shuffled(both, clips, 1, generator(0, "order", 1)), 8):
+        assert [x.shape[-1] for x in batch.features] == [16, 16]
+        np.testing.assert_array_equal(batch.features[0].numpy(), made[0].read(batch.clips))

@@ -20,10 +20,10 @@ def test_every_value_of_a_paper_says_where_it_comes_from(name):
 
 @pytest.mark.parametrize("name", papers.names())
 def test_a_paper_writes_out_every_default(name):
-    text = (papers.files("ascmodels.papers") / f"{name}.yaml").read_text(encoding="utf-8")
-    recipe = papers.load(name)
-    assert recipes.validated(papers.plain(text, name), name).hyper_parameters == recipe.hyper_parameters
-    assert set(papers.plain(text, name)["sources"]) == set(recipe.hyper_parameters)
+    said, recipe = papers.values(name), papers.load(name)
+    assert recipes.validated(said, name).hyper_parameters == recipe.hyper_parameters
+    strangers = [s for s in said["sources"] if not any(f"{p}.".startswith(f"{s}.") for p in recipe.hyper_parameters)]
+    assert not strangers
 
 
 def test_nguyen2020_is_the_paper_to_the_letter():
@@ -76,9 +76,9 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
     assert set(recipe.sources.values()) == {"default"}
 
 
-@pytest.mark.parametrize("name", ["nguyen2002", "nothing"])
-def test_unknown_papers_suggest_known_ones(name):
-    with pytest.raises(UnknownName, match="nguyen2020"):
+@pytest.mark.parametrize(("name", "said"), [("nguyen2002", "nguyen2020"), ("nothing", ", five_conv_small, ")])
+def test_unknown_papers_suggest_known_ones(name, said):
+    with pytest.raises(UnknownName, match=said):
         papers.load(name)
 
 
@@ -90,3 +90,68 @@ def test_what_is_no_mapping_is_refused(tmp_path, text):
         papers.load(str(file))
     with pytest.raises(RecipeError, match="cannot be read"):
         papers.load(str(tmp_path / "missing.yaml"))
+
+
+def written(folder, name, text):
+    (folder / f"{name}.yaml").write_text(f"name: {name}\n{text}")
+    return str(folder / f"{name}.yaml")
+
+
+def test_a_recipe_on_a_base_says_only_what_differs_and_claims_nothing_of_it(tmp_path):
+    said = (
+        "base: nguyen2020\nobjective: {temperature: 5}\nschedule: {kind: constant}\nsources: {objective.temperature: I}"
+    )
+    below, above = papers.load("nguyen2020"), papers.load(written(tmp_path, "mine", said))
+    assert above.name == "mine"
+    assert above.claims == ()
+    apart = {k for k, v in above.hyper_parameters.items() if below.hyper_parameters.get(k, v) != v}
+    assert apart == {"objective.temperature", "schedule.kind"}
+    assert not {k for k in above.hyper_parameters if k.startswith("schedule.")} - {"schedule.kind"}
+    assert above.sources["objective.temperature"] == "I"
+    assert above.sources["objective.gamma"] == below.sources["objective.gamma"]
+
+
+def test_a_base_lies_beside_the_file_that_names_it(tmp_path):
+    (tmp_path / "a").mkdir()
+    written(tmp_path / "a", "one", "base: five_conv_small\nepochs: 7")
+    two = written(tmp_path / "a", "two", "base: one.yaml\nbatch_size: 3")
+    assert papers.load(two).epochs == 7
+    assert papers.load(two).batch_size == 3
+
+
+def test_weights_by_class_are_replaced_and_not_mixed(tmp_path):
+    one = written(tmp_path, "one", "base: five_conv_small\nobjective: {alpha: {a: 1, b: 2}}")
+    two = written(tmp_path, "two", "base: one.yaml\nobjective: {alpha: {c: 3}}")
+    assert papers.load(two).objective.alpha == {"c": 3}
+    assert papers.load(one).hyper_parameters["objective.alpha"] == {"a": 1, "b": 2}
+
+
+def test_a_recipe_that_is_its_own_base_is_refused(tmp_path):
+    one = written(tmp_path, "one", "base: two.yaml")
+    written(tmp_path, "two", "base: one.yaml")
+    with pytest.raises(RecipeError, match=r"its own base.*one.yaml.*two.yaml.*one.yaml"):
+        papers.load(one)
+
+
+def test_every_recipe_has_a_file_of_its_own_name():
+    found = [name for names in papers.by_paper().values() for name in names]
+    assert sorted(found) == [*papers.names()]
+    assert len(list(papers.files("ascmodels.papers").rglob("*.yaml"))) == len(found)
+
+
+@pytest.mark.parametrize("sources", ["null", "[a]", "{1: a}", "word"])
+def test_a_base_whose_sources_are_none_is_refused_in_words(tmp_path, sources):
+    written(tmp_path, "one", f"base: five_conv_small\nsources: {sources}")
+    with pytest.raises(RecipeError, match="is not a training recipe") as refused:
+        papers.load(written(tmp_path, "two", "base: one.yaml"))
+    assert refused.value.differences[0].field.startswith("sources")
+
+
+def test_a_value_that_is_changed_is_no_longer_the_base_s(tmp_path):
+    one = written(tmp_path, "one", "base: nguyen2020\nepochs: 3\nbatch_size: 64\nobjective: {gamma: 2}")
+    sources, below = papers.load(one).sources, papers.load("nguyen2020").sources
+    assert sources["epochs"] == sources["objective.gamma"] == "changed from nguyen2020"
+    assert sources["batch_size"] == below["batch_size"]
+    two = papers.load(written(tmp_path, "two", "base: one.yaml\nepochs: 4\nsources: {epochs: mine}")).sources
+    assert two["epochs"] == "mine"
+    assert two["objective.gamma"] == "changed from nguyen2020"

@@ -27,8 +27,8 @@ def run(tmp_path, store, recipe):
 def features_of(store):
     """What ascfeat.extract.features_of does, from the store's own clips instead of audio."""
 
-    def made(files, header, recorder):
-        assert (header, recorder) == (store.header, "")
+    def made(files, header, recorder, tags):
+        assert (header, recorder, tags) == (store.header, "", None)
         for file in files:
             bad = AudioError("empty", f"{file} is empty: 0 bytes.", todo="Restore the file.")
             yield file, bad if file.name == "bad" else store.read([int(file.name)])[0]
@@ -79,6 +79,17 @@ def heard(tmp_path, recipe):
     return tmp_path
 
 
+def test_a_recording_unlike_those_of_training_is_to_be_converted(heard, tmp_path):
+    files = [tmp_path / "rate.wav", tmp_path / "long.wav"]
+    write_tone(files[0], 300, seconds=0.3, channels=2, rate=16_000)
+    write_tone(files[1], 300, seconds=0.9, channels=2)
+    rate, long = predict(heard / "run", files, device="cpu")
+    assert [one.problem.reason for one in (rate, long)] == ["wrong-rate", "wrong-length"]
+    for one in (rate, long):
+        assert "not like the recordings that the run was trained on" in one.problem.what
+        assert one.problem.todo == "Convert it to 8000 Hz, 2 channels and 0.3 s."
+
+
 def test_a_runs_probabilities_become_tags_that_are_what_predict_says(heard):
 
     (outcome,) = extract(heard / "set", [load_recipe("tags")], heard / "features", device="cpu", tags=heard / "run")
@@ -101,3 +112,14 @@ def test_a_run_is_known_by_its_weights_and_recipes_and_other_folders_are_not_tak
     assert module.run_tagger(heard / "run", "cpu").digest != first.digest
     assert module.run_tagger(tmp_path / "set", "cpu") is None
     assert module.run_tagger(tmp_path / "none", "cpu") is None
+
+
+def test_a_tagger_brings_recordings_of_another_rate_to_its_own_and_refuses_another_length(heard):
+    """The run's clips are of 0.3 s at 8 kHz; its network has only seen such."""
+    tagger, draw = module.run_tagger(heard / "run", "cpu"), np.random.default_rng(6)
+    slow = np.float32(0.1 * np.sin(2 * np.pi * 300 * np.arange(2400) / 8000))
+    fast = np.float32(0.1 * np.sin(2 * np.pi * 300 * np.arange(4800) / 16_000))
+    np.testing.assert_allclose(tagger(np.stack([fast, fast]), 16_000), tagger(slow[None], 8000), atol=2e-3)
+    with pytest.raises(AudioError) as refused:
+        tagger(draw.normal(size=(1, 8000)).astype(np.float32), 8000)
+    assert refused.value.reason == "wrong-length"

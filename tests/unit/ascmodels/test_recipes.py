@@ -8,8 +8,9 @@ from ascmodels import recipes
 from ascmodels.families.five_conv import FiveConv
 from ascschemas import plugins
 from ascschemas.base import Parameters
+from ascschemas.optimisation import Adadelta, Sgd
 from ascschemas.problems import RecipeError, UnknownName
-from ascschemas.training import Adadelta, CrossEntropy, Mixup, Sgd, TrainingRecipe
+from ascschemas.training import CrossEntropy, Mixup, TrainingRecipe
 
 
 def test_every_default_is_written_out_with_a_source(recipe):
@@ -115,3 +116,54 @@ def test_what_is_registered_and_is_no_trainer_is_said(monkeypatch, recipe):
     monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("mine", "math:cos", group)])
     with pytest.raises(RecipeError, match=r"expected a class of ascmodels\.trainers\.base\.Trainer.*built-in"):
         recipes.trainer(recipe.model_copy(update={"trainer": Parameters(kind="mine")}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "expected", "found"),
+    [
+        ("batch_size=true", "batch_size", "a number", "true"),
+        ("family.widths=[4,4,true,8,8]", "family.widths.2", "a number", "true"),
+        ("optimiser.lr=true", "optimiser.lr", "a number", "true"),
+        ("normalise=banana", "normalise", "'band', or none", "'banana'"),
+        ("family.widths=[1,2]", "family", "values that can be meant together", "2 widths and 5 strides: "),
+        ("features=[]", "features", "a list of at least 1", "nothing in it"),
+        ("features=none", "features", "a value, or a list of them", "none"),
+        ("features={a: 1}", "features", "a value, or a list of them", "what is written there"),
+        ("features=[x, x]", "as a whole", "values that can be meant together", "features names a store twice: x, x"),
+        ("optimiser=adam", "optimiser", "keys with their values, such as kind", "'adam'"),
+    ],
+)
+def test_refusals_are_in_the_words_of_recipes(recipe, setting, field, expected, found):
+    with pytest.raises(RecipeError) as refused:
+        recipes.override(recipe, [setting])
+    (row,) = refused.value.differences
+    assert (row.field, row.expected) == (field, expected)
+    assert row.found.startswith(found)
+
+
+def test_true_and_false_are_themselves_where_they_are_asked_for(recipe):
+    assert recipes.override(recipe, ["trainer.channels_last=false"]).trainer.values()["channels_last"] is False
+
+
+def test_a_key_that_is_set_twice_is_named_once_and_the_last_counts(recipe):
+    assert recipes.override(recipe, ["epochs=1", "epochs=2"]).epochs == 2
+    with pytest.raises(RecipeError, match="small with epochs, seed set is"):
+        recipes.override(recipe, ["epochs=0", "seed=1", "epochs=0"])
+
+
+@pytest.mark.parametrize("setting", ["claims=[]", "name=x", "sources.epochs=x"])
+def test_what_describes_a_recipe_is_said_to_be_that(recipe, setting):
+    with pytest.raises(UnknownName, match="describes a recipe") as refused:
+        recipes.override(recipe, [setting])
+    assert "YAML file of your own" in refused.value.todo
+
+
+@pytest.mark.parametrize(("slot", "said", "most"), [
+    ("optimiser", {"kind": "adam", "weight_decay": {"value": 1e308}}, "1000"),
+    ("trainer", {"kind": "coded_svm", "c": 1e300}, "1000000000"),
+])  # fmt: skip
+def test_numbers_that_overflow_or_never_end_are_refused_with_the_most_there_may_be(recipe, slot, said, most):
+    values = recipe.model_dump(mode="json") | {slot: said}
+    with pytest.raises(RecipeError) as refused:
+        recipes.resolve(recipes.validated(values, "mine"))
+    assert most in refused.value.differences[0].expected

@@ -128,3 +128,31 @@ def test_a_class_that_is_only_tested_is_refused(tmp_path, recipe):
 def test_a_batch_larger_than_the_training_side_is_refused(store, recipe):
     with pytest.raises(RunError, match="at most 36"):
         divide(store, "fold1", recipes.override(recipe, ["batch_size=64"]))
+
+
+def test_a_trainer_without_batches_needs_no_full_one(store, recipe):
+    large = recipes.override(recipe, ["batch_size=64"])
+    assert len(divide(store, "fold1", large, batched=False).train) == 36
+
+
+def test_some_devices_alone_may_train_and_all_test(store, recipe):
+    some = divide(store, "fold1", recipes.override(recipe, ["train_devices=[a]"]))
+    everything = divide(store, "fold1", recipe)
+    assert {store.devices[c] for side in (some.train, some.validation) for c in side} == {"a"}
+    assert some.test.tolist() == everything.test.tolist()
+    assert len({store.devices[c] for c in everything.train}) > 1
+    with pytest.raises(RunError) as refused:
+        divide(store, "fold1", recipes.override(recipe, ["train_devices=[a, z]"]))
+    (row,) = refused.value.differences
+    assert (row.field, row.found) == ("train_devices", "z")
+    assert row.expected.startswith("a, ")
+
+
+@pytest.mark.parametrize("sampler", ["device", "class_device"])
+def test_balance_of_devices_that_nobody_names_is_refused(tmp_path, recipe, sampler):
+    clips = tuple(c.model_copy(update={"device": ""}) for c in scene_clips(devices=("a",)))
+    store = make_store(tmp_path / "d" / "f.zarr", clips)
+    with pytest.raises(RunError) as refused:
+        divide(store, "fold1", recipes.override(recipe, [f"sampler={sampler}"]))
+    (row,) = refused.value.differences
+    assert (row.field, row.expected) == ("sampler", "each or class")

@@ -7,6 +7,7 @@ import pytest
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.evaluate import evaluate
+from ascmodels.families.xception_multiscale import XceptionMultiscale
 from ascmodels.report import markdown
 from ascmodels.testing.stores import make_store, scene_clips, scene_split
 from ascmodels.training import require, train
@@ -214,3 +215,74 @@ def test_a_correction_of_another_split_is_refused(tmp_path, recipe):
         train(asked, store, tmp_path / "run", device="cpu")
     (row,) = refused.value.differences
     assert (row.expected, row.found) == ("fold1", "fold2")
+
+
+def test_clips_cut_shorter_than_the_layers_need_are_refused_before_anything_is_written(tmp_path, store, recipe):
+    short = recipes.override(recipe, ["augmentation.crop.length=20"])
+    with pytest.raises(RecipeError, match="five_conv cannot take clips that are cut this short") as refused:
+        train(short, store, tmp_path / "run", device="cpu")
+    (difference,) = refused.value.differences
+    assert (difference.field, difference.expected, difference.found) == (
+        "augmentation.crop.length", "more, up to 25", "20",
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+    train(recipes.override(recipe, ["augmentation.crop.length=21", "epochs=1"]), store, tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(("setting", "match"), [
+    ("family.widths=[1000000000,1000000000,8,8,8]", "does not fit into the memory"),
+    ("objective.alpha={bus: 1, park: 1}", "weighs other classes"),
+])  # fmt: skip
+def test_what_no_network_can_be_trained_on_is_refused_before_anything_is_written(
+    tmp_path, store, recipe, setting, match
+):
+    with pytest.raises(RecipeError, match=match) as refused:
+        train(recipes.override(recipe, [setting]), store, tmp_path / "run", device="cpu")
+    assert refused.value.differences
+    assert refused.value.todo
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_name_is_no_split_and_never_the_default(tmp_path, store, recipe):
+    with pytest.raises(StoreError, match="no split ''"):
+        train(recipe, store, tmp_path / "run", split="", device="cpu")
+
+
+@pytest.mark.parametrize(("settings", "fields"), [
+    (["batch_size=5"], ["batch_size"]),
+    (["batch_size=4", "trainer.accumulate=3"], ["batch_size", "trainer.accumulate"]),
+])  # fmt: skip
+def test_batches_that_come_to_one_clip_are_refused_where_norms_need_two(tmp_path, store, recipe, settings, fields):
+    small = XceptionMultiscale.presets()["small"]
+    wide = recipes.resolve(
+        recipe.model_copy(
+            update={"family": Parameters.model_validate({"kind": "xception_multiscale", **small.model_dump()})}
+        )
+    )
+    lone = make_store(tmp_path / "lone" / "made_up.zarr", shape=small.smallest()[0])
+    with pytest.raises(RecipeError, match="cannot be trained on a single clip") as refused:
+        train(recipes.override(wide, settings), lone, tmp_path / "run", device="cpu")
+    assert [d.field for d in refused.value.differences] == fields
+    assert not (tmp_path / "run").exists()
+    if fields == ["batch_size"]:
+        assert "batch_size=6" in refused.value.todo
+        train(recipes.override(wide, ["batch_size=6", "epochs=1"]), lone, tmp_path / "run", device="cpu")
+
+
+def test_a_validation_side_far_larger_than_asked_for_is_said(tmp_path, store, recipe):
+    for fraction, said in (("0.05", True), ("0.15", False)):
+        watch = Notes()
+        asked = recipes.override(recipe, [f"selection.fraction={fraction}", "epochs=1"])
+        train(asked, store, tmp_path / fraction, device="cpu", watch=watch)
+        assert ("The validation side takes 25% of the training side, not 5%" in watch.notes[0]) is said
+
+
+def test_labels_of_a_second_head_are_refused_where_the_network_has_one(tmp_path, recipe):
+    tags = tuple(c.model_copy(update={"label": f"{c.label},{c.city}"}) for c in scene_clips())
+    store = make_store(tmp_path / "tags" / "made_up.zarr", tags)
+    values = recipe.model_dump(mode="json") | {"objective": {"kind": "binary_cross_entropy", "second_head": "b"}}
+    with pytest.raises(RecipeError, match="five_conv has no second head") as refused:
+        train(recipes.validated(values, "mine"), store, tmp_path / "run", device="cpu")
+    (difference,) = refused.value.differences
+    assert (difference.field, difference.found) == ("objective.second_head", "b")
+    assert not (tmp_path / "run").exists()

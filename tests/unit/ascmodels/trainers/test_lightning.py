@@ -102,6 +102,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, store, recipe,
     assert [float(line["loss"]) for line in table] == pytest.approx([row.loss for row in rows(tmp_path / "whole")])
 
 
+def test_a_stop_before_the_first_batch_is_a_stop(tmp_path, store, recipe, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.loops.fetchers._DataFetcher.__iter__", lambda self: interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train(changed(recipe), store, tmp_path / "cut", device="cpu")
+
+
 def train_and(how: str, store: str, recipe: str, out: str) -> None:
     """What the ended process runs."""
     torch.set_num_threads(1)
@@ -145,7 +151,7 @@ def failures(recipe, store, tmp_path, **options):
 
 
 def test_a_diverging_run_ends_as_with_the_supervised_trainer(tmp_path, store, recipe):
-    settings = ["optimiser.kind=sgd", "optimiser.lr=1e30", "augmentation.mixup=none"]
+    settings = ["optimiser.kind=sgd", "optimiser.lr=1000", "augmentation.mixup=none"]
     one, two = failures(recipes.override(recipe, settings), store, tmp_path)
     assert one == two
     assert "has diverged in epoch" in two
@@ -190,7 +196,7 @@ def test_memory_that_does_not_hold_a_batch_is_said(tmp_path, store, recipe, monk
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("ascmodels.families.five_conv.FiveConvNetwork.forward", full)
-    with pytest.raises(RunError, match=r"batch_size=8"):
+    with pytest.raises(RunError, match=r"trainer.accumulate=8"):
         train(changed(recipe), store, tmp_path / "run", device="cpu")
 
 
@@ -207,7 +213,7 @@ def test_without_lightning_it_says_what_to_install(tmp_path, store, recipe, monk
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "ascmodels.trainers.lightning_loop")
     monkeypatch.delattr(ascmodels.trainers, "lightning_loop")
-    with pytest.raises(RunError, match=r'pip install "ascfeat\[lightning\]"'):
+    with pytest.raises(RunError, match=r'pip install -c constraints.txt "\.\[lightning\]"'):
         train(changed(recipe), store, tmp_path / "run", device="cpu")
 
 
@@ -282,6 +288,7 @@ def test_what_the_recipe_decides_is_not_decided_again(tmp_path, store, recipe, s
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_the_command_prints_what_it_prints_with_the_supervised_trainer(tmp_path, store):
     (tmp_path / "small.yaml").write_text(
         "{name: small, features: made_up, family: {kind: five_conv, widths: [4, 4, 8, 8, 8]}, batch_size: 16,\n"

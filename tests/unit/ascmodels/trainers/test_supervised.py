@@ -17,11 +17,12 @@ from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.descent import Descent
 from ascmodels.evaluate import evaluate
-from ascmodels.testing.stores import make_store, scene_clips
+from ascmodels.testing.stores import layout, make_store, scene_clips
 from ascmodels.testing.trainers import Ending
 from ascmodels.training import train
 from ascmodels.watching import Watcher
-from ascschemas.problems import RecipeError, RunError
+from ascschemas.problems import ProcessError, RecipeError, RunError
+from ascschemas.recipe import Patches
 from ascschemas.training import TrainingRecipe
 
 
@@ -147,10 +148,10 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, store, recipe)
 
 
 def test_a_learning_rate_too_high_is_named(tmp_path, store, recipe):
-    settings = ["optimiser.kind=sgd", "optimiser.lr=1e30", "augmentation.mixup=none"]
+    settings = ["optimiser.kind=sgd", "optimiser.lr=1000", "augmentation.mixup=none"]
     with pytest.raises(RunError, match="diverged") as failed:
         train(recipes.override(recipe, settings), store, tmp_path / "run", device="cpu")
-    assert "--set optimiser.lr" in failed.value.todo
+    assert "--set optimiser.lr=0.01," in failed.value.todo  # the usual, and not a tenth of what is far above it
     assert failed.value.differences[0].found in ("nan", "inf")
 
 
@@ -159,8 +160,17 @@ def test_memory_that_does_not_hold_a_batch_is_said(tmp_path, store, recipe, monk
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("ascmodels.trainers.supervised.prepared", full)
-    with pytest.raises(RunError, match=r"batch_size=8"):
-        train(recipe, store, tmp_path / "run", device="cpu")
+    for settings, advice in (
+        ([], "--set trainer.accumulate=8 into a new folder: the same batches, computed 2 at a time"),
+        (["trainer.accumulate=8"], "trainer.accumulate=16"),
+        (["trainer.accumulate=16"], "smaller network"),
+    ):
+        with pytest.raises(ProcessError, match="A batch of 16 clips") as failed:
+            train(recipes.override(recipe, settings), store, tmp_path / "run", device="cpu")
+        assert advice in failed.value.todo
+    cut = make_store(tmp_path / "scenes" / "made_up.zarr", shape=layout(frames=64), patches=Patches(width=32, hop=16))
+    with pytest.raises(ProcessError, match="A batch of 16 patches"):
+        train(recipe, cut, tmp_path / "patches", device="cpu")
 
 
 def test_a_damaged_checkpoint_is_said(tmp_path, store, recipe):
@@ -214,6 +224,7 @@ def test_half_precision_learns_too_and_goes_on_to_the_same_bits(tmp_path, store,
 def test_half_precision_of_gpus_is_refused_on_a_cpu(tmp_path, store, recipe):
     with pytest.raises(RecipeError, match="fp16 is not trained in on a CPU"):
         train(recipes.override(recipe, ["trainer.precision=fp16"]), store, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_balanced_epochs_have_as_many_of_each_class(tmp_path, recipe, monkeypatch):
@@ -283,6 +294,46 @@ def test_curves_that_somebody_removed_are_written_again(tmp_path, store, recipe)
     assert curves.read_bytes() == before
 
 
+def test_a_picture_that_the_disk_refuses_is_named_and_the_finished_run_stays_finished(
+    tmp_path, store, recipe, monkeypatch
+):
+    def full(figure, file, **_):
+        file.write_bytes(b"half")
+        raise OSError(27, "File too large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", full)
+        with pytest.raises(RunError, match=r"curves\.png cannot be written: File too large"):
+            train(recipe, store, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "curves.png").exists()
+    assert train(recipe, store, tmp_path / "run", device="cpu") == RunFolder(tmp_path / "run").finished
+    assert (tmp_path / "run" / "curves.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("trainer", ["supervised", "lightning"])
+def test_where_training_begins_is_said(tmp_path, store, recipe, trainer):
+    if trainer == "lightning":
+        pytest.importorskip("lightning")
+    recipe, out, notes = recipes.override(recipe, [f"trainer.kind={trainer}"]), tmp_path / "run", []
+
+    class Noting(Ending):
+        def note(self, text):
+            notes.append(text)
+
+    def begun(epoch):
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, store, out, device="cpu", resume=True, watch=Noting(epoch, interrupt))
+        return [said for said in notes if "epoch 1" in said]
+
+    assert begun(2) == [f"There is no checkpoint in {out} to go on with: training begins at epoch 1."]
+    notes.clear()
+    assert begun(3) == ["Going on after epoch 1 of 3."]
+    notes.clear()
+    shutil.rmtree(out / "checkpoints")
+    gone = f"The checkpoints of {out} are gone, its curves.csv is not: training begins again at epoch 1."
+    assert begun(1) == [gone]
+
+
 @pytest.mark.parametrize("trainer", ["supervised", "lightning"])
 def test_more_parts_than_a_batch_has_clips_are_refused(tmp_path, store, recipe, trainer):
     if trainer == "lightning":
@@ -291,5 +342,49 @@ def test_more_parts_than_a_batch_has_clips_are_refused(tmp_path, store, recipe, 
     with pytest.raises(RecipeError) as refused:
         train(asked, store, tmp_path / "run", device="cpu")
     (row,) = refused.value.differences
+    assert not (tmp_path / "run").exists()
     assert (row.field, row.found) == ("trainer.accumulate", "17")
     assert "at most 16" in row.expected
+
+
+@pytest.mark.parametrize("trainer", ["supervised", "lightning"])
+def test_iterations_end_training_in_the_middle_of_an_epoch(tmp_path, store, recipe, trainer):
+    short = recipes.override(recipe, [f"trainer.kind={trainer}", "epochs=none", "batch_size=8", "iterations=11"])
+    counted = []
+
+    class Counting(Watcher):
+        def batch(self, moment):
+            counted.append((moment.epoch, moment.batch, moment.batches))
+
+    done = train(short, store, tmp_path / "run", device="cpu", watch=Counting())
+    epochs = [epoch for epoch, _, _ in counted]
+    whole = epochs.count(1)
+    assert len(counted) == 11
+    assert done.last == epochs[-1] == -(-11 // whole)
+    assert done.stopped == "epochs"
+    assert counted[-1][1] == counted[-1][2] == 11 - whole * (done.last - 1) < whole
+
+
+def test_iterations_and_epochs_end_with_what_comes_first(tmp_path, store, recipe):
+    both = recipes.override(recipe, ["epochs=1", "iterations=10000"])
+    assert train(both, store, tmp_path / "run", device="cpu").last == 1
+    with pytest.raises(RecipeError, match="iterations"):
+        recipes.override(recipe, ["epochs=none"])
+
+
+def test_a_resumed_run_goes_on_along_its_steps(tmp_path, store, recipe):
+    sinking = ["schedule={kind: steps, factor: 0.5, every: 3}", "epochs=none", "iterations=12", "batch_size=8"]
+    whole = recipes.override(recipe, sinking)
+    train(whole, store, tmp_path / "at_once", device="cpu")
+
+    class Stop(Watcher):
+        def epoch(self, row, *, selected):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(whole, store, tmp_path / "twice", device="cpu", watch=Stop())
+    train(whole, store, tmp_path / "twice", device="cpu", resume=True)
+    one, two = (RunFolder(tmp_path / name).progress().rows for name in ("at_once", "twice"))
+    assert [row.loss for row in one] == [row.loss for row in two]
+    assert [row.lr for row in one] == [row.lr for row in two]
+    assert one[1].lr < one[0].lr

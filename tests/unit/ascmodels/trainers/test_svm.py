@@ -1,5 +1,7 @@
 """The svm trainer: scikit-learn's own decision values, calibrated on clips unseen; honest failures."""
 
+import builtins
+import csv
 import json
 import math
 import sys
@@ -12,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
+from asccli.learning import epoch_line
 from ascmodels import papers, recipes, room
 from ascmodels.checkpoint import RunFolder
 from ascmodels.evaluate import evaluate
@@ -25,7 +28,7 @@ from ascschemas.dataset import Split
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError, RunError
 
-SKLEARN = {"linear": LinearSVC(dual=False, max_iter=10_000), "rbf": SVC(decision_function_shape="ovr")}
+SKLEARN = {"linear": LinearSVC(dual=False, max_iter=10_000), "rbf": SVC(), "sigmoid": SVC(kernel="sigmoid")}
 
 
 class Noting(Watcher):
@@ -68,7 +71,7 @@ def training_side(folder, store):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "sigmoid"])
 def test_decision_values_are_those_of_scikit_learn(tmp_path, kernel, classes):
     clips = tuple(c for c in scene_clips() if classes == 3 or c.label != "park")
     store = make_store(tmp_path / "scenes" / "made_up.zarr", clips)
@@ -195,14 +198,42 @@ def test_a_checkpoint_holds_numbers_and_nothing_that_runs(tmp_path, store, monke
 def test_without_scikit_learn_the_extra_is_named(tmp_path, store, monkeypatch):
     for name in ("sklearn", "sklearn.svm"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(RunError, match=r'pip install "ascfeat\[svm\]"'):
+    with pytest.raises(RunError, match=r'pip install -c constraints.txt "\.\[svm\]"'):
         fitted(store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scikit_learn_that_does_not_load_is_not_called_missing(tmp_path, store, monkeypatch):
+    def unmapped(name, *more):
+        if name == "sklearn.svm":
+            raise ImportError("libgomp.so: failed to map segment from shared object")
+        return before(name, *more)
+
+    before = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", unmapped)
+    with pytest.raises(ImportError, match="failed to map"):
+        fitted(store, tmp_path / "run")
+
+
+def test_several_processes_are_refused_before_they_meet(tmp_path, store, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="one process, and there are 2"):
+        fitted(store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_epoch_without_descent_has_no_learning_rate(tmp_path, store):
+    fitted(store, tmp_path / "run")
+    (row,) = csv.DictReader((tmp_path / "run" / "curves.csv").read_text().splitlines())
+    assert (row["epoch"], row["lr"]) == ("1", "")
+    assert " lr" not in epoch_line(RunFolder(tmp_path / "run").progress().rows[0], selected=True)
 
 
 def test_another_family_is_refused_and_what_to_do_said(tmp_path, store):
     with pytest.raises(RecipeError, match=r"--set family\.kind=pooled") as refused:
         fitted(store, tmp_path / "run", "family.kind=five_conv", "family.widths=[4]", "family.strides=[1]")
     assert refused.value.differences[0].found == "five_conv"
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_class_is_refused(tmp_path):

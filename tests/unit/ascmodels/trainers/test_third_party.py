@@ -17,7 +17,7 @@ RECIPE = """
 """
 FIT = ["ascmodels", "fit", "mine.yaml", "scenes", "--features", "features", "--device", "cpu"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 
 def package(root: Path, folder: Path, project: str = "nearest-mean", module: str = "nearest_mean") -> Path:
