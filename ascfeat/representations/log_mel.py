@@ -29,8 +29,8 @@ class LogMel(MelBands):
     """What the filters add up."""
     log: Literal["ln"] = "ln"
     """The logarithm."""
-    floor: Annotated[float, Field(gt=0)]
-    """Added before the logarithm."""
+    floor: Annotated[float, Field(ge=1e-300)]
+    """Added before the logarithm; float64 holds nothing less with all its digits."""
 
     def layout(self, audio: AudioFormat) -> Layout:
         """Axes ``(channel, frequency, time)`` for waveforms of a format; frequencies are the bands' centres.

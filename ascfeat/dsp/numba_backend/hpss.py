@@ -1,4 +1,4 @@
-"""MFCCs of the harmonic and percussive components on the CPU: separated in compiled blocks of sixteen frames.
+"""MFCCs of the harmonic and percussive components on the CPU: separated in compiled blocks of frames.
 
 Only the harmonic component is brought back to audio: the soft masks add up to one, and a transform and its inverse to
 nothing, so the percussive one is what is left of the waveform. Where a spectrum is corrected, it is what is left of the
@@ -141,7 +141,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 @compiled
 def _track(waveform, frames, hop, made, gain, kernel, tracks):
-    """Magnitudes turned into strips along time, sixteen bins wide, ``(channel, group, kernel // 2 + frame, lane)``."""
+    """Magnitudes turned into strips along time, ``(channel, group of bins, kernel // 2 + frame, lane)``."""
     bins = len(made.window) // 2 + 1
     slab, work = scratch(waveform, len(made.window), hop)
     re, im, magnitude = np.empty((2, bins, LANES)), np.empty((2, bins, LANES)), np.empty((bins, LANES), np.float32)
@@ -157,7 +157,7 @@ def _track(waveform, frames, hop, made, gain, kernel, tracks):
 
 @compiled
 def _spectrum(waveform, c, first, hop, made, gain, slab, work, re, im):
-    """Corrected spectra of sixteen frames of channel ``c`` in row ``c % 2``; the third is the mean of the first two."""
+    """Corrected spectra of a block of channel ``c`` in row ``c % 2``; the third is the mean of the first two."""
     if c < len(waveform):
         block(waveform[c], first, hop, made, slab, work, re[c % 2], im[c % 2])
         if len(gain) > 0:
@@ -189,7 +189,7 @@ def _magnitudes(re, im, out):
 
 @compiled
 def _turn(magnitude, low, count, track):
-    """Sixteen bins of some frames, ``(bin, lane)``, as rows ``(frame, lane)``; the last bin is repeated."""
+    """``LANES`` bins of some frames, ``(bin, lane)``, as rows ``(frame, lane)``; the last bin is repeated."""
     last = len(magnitude) - 1
     for k in range(LANES):
         row = magnitude[min(low + k, last)]

@@ -1,4 +1,4 @@
-"""Running medians of sixteen columns side by side: each comparison is one vector operation.
+"""Running medians of ``LANES`` columns side by side: each comparison is one vector operation.
 
 The usual window of 31 goes by a tree: sixteen neighbouring medians share the sixteen values that all their windows
 hold, each half of them eight more, and so on; of the values shared so far only those are kept, sorted, that can still

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ascfeat.dsp.mel import filter_bank
 from ascfeat.dsp.numba_backend import features
 from ascfeat.dsp.numba_backend.fourier import LANES, stft, tables
-from ascfeat.dsp.specs import MeanSpectrumSpec, MelBank, Stft
+from ascfeat.dsp.specs import LogMelSpec, MeanSpectrumSpec, MelBank, Stft
 
 BANKS = [
     MelBank(16_000, 512, 20, 0.0, 8_000.0, "slaney", "slaney"),
@@ -33,6 +34,32 @@ def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int)
         assert expected.shape == (channels, bank.n_mels, frames)
         np.testing.assert_allclose(blocks, features.in_blocks(expected), rtol=1e-6)
         np.testing.assert_array_equal(features.in_order(blocks, frames), features.in_order(blocks, 64)[..., :frames])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("power", [1, 2])
+def test_log_energies_equal_their_twin(power: Literal[1, 2], channels: int) -> None:
+    for frames in (1, LANES, LANES + 1, 50):
+        x = np.random.default_rng(frames).standard_normal((min(channels, 2), 8_000)).astype(np.float32)
+        whole = Stft(512, 512, 128, "hann", frames, mid=channels == 3)
+        spec, made = LogMelSpec(whole, BANKS[0], power, 1e-8), tables(whole)
+        filters = features.bands(BANKS[0], whole, power)
+        twin = np.log(features.mel_energies_numpy(stft(x, whole, made), filters, power) + spec.floor)
+        found = features.log_energies(x, spec, made, filters)
+        assert (found.shape, found.dtype) == ((channels, 20, frames), np.float32)
+        np.testing.assert_allclose(found, twin, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("floor", [1e-300, 1e-38, 1e-10, 1e-8, 1.0, 5.0])
+def test_logarithms_are_those_of_numpy_to_the_last_bit_of_float32(floor: float) -> None:
+    rng = np.random.default_rng(0)
+    powers = [np.exp(rng.uniform(-90, 88, 20_000)), 4 * rng.random(20_000), [0.0, 1.0, 1e-45, 3.4e38, np.inf, np.nan]]
+    x = np.concatenate(powers).astype(np.float32)
+    level, scratch = np.empty(len(x)), np.empty(len(x))
+    features.logarithms(x, floor, level, scratch)
+    expected = np.log(x.astype(np.float64) + floor)
+    np.testing.assert_array_equal(level.astype(np.float32), expected.astype(np.float32))
+    np.testing.assert_allclose(level, expected, rtol=1e-14, atol=1e-16)
 
 
 @pytest.mark.parametrize("bank", BANKS)
@@ -76,7 +103,7 @@ spec = LogMelSpec(Stft(256, 256, 64, "hann", 10), MelBank(8000, 256, 8, 0.0, 400
 numba_backend.log_mel(spec, "cpu")
 assert not compiled, compiled
 numba_backend.log_mel(spec, "cpu")(np.zeros((1, 1, 1000), np.float32))
-hits = sum(sum(s.cache_hits.values()) for s in [features._mel_energies.stats])
+hits = sum(features._log_energies.stats.cache_hits.values())
 print(len(compiled), hits)
 """
 
