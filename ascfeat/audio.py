@@ -108,6 +108,8 @@ def decode(data: bytes, clip: str) -> Recording:
             f"{clip} ends early: its header declares {declared} bytes of audio and {present} are there.",
             todo="Download or copy it again.",
         )
+    if (recording := _plain(data)) is not None:
+        return recording
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             frames, rate = file.frames, file.samplerate
@@ -160,7 +162,9 @@ def waveform(recording: Recording, clip: str, audio: AudioFormat, spec: Decode) 
         samples = _resampled(samples, recording.sample_rate, target.sample_rate, RESAMPLER_QUALITY[spec.resampler])
     samples = _fit(samples, target.frames, again=spec.other_length == "repeat")
     if spec.remove_dc:
-        return _centred(samples)
+        from ascfeat.moments import centred  # here, for the reason in _plain
+
+        return centred(samples)
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
@@ -246,9 +250,22 @@ def libsndfile_version() -> str:
     return str(soundfile.__libsndfile_version__)
 
 
+def _plain(data: bytes) -> Recording | None:
+    """The recording of a WAV file that holds a format, samples, and nothing between; None for libsndfile to open."""
+    from ascfeat import pcm  # here, because numba takes a third of a second to import and most commands decode nothing
+
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return None
+    start, size = _wav_samples(data, "<")
+    found = pcm.plain(data, start, size)
+    if found is None or found.rate not in RATES or found.channels > MOST_CHANNELS or size > 2 * MOST_SAMPLES:
+        return None
+    return Recording(pcm.samples(data, start, found.width, found.channels, found.frames), found.rate)
+
+
 def _samples(data: bytes, file: soundfile.SoundFile) -> Samples:
     """All samples of an open file, ``(channel, frame)``; those of plain WAV files are taken from its bytes."""
-    from ascfeat import pcm  # here, because numba takes a third of a second to import and most commands decode nothing
+    from ascfeat import pcm  # here, for the reason in _plain
 
     frames, channels = file.frames, file.channels
     width = pcm.WIDTHS.get(file.subtype, 0) if file.format in ("WAV", "WAVEX") and data[:4] == b"RIFF" else 0
@@ -376,15 +393,6 @@ def _fit(samples: Waves, frames: int, *, again: bool) -> Waves:
         return samples[:, :frames]
     filled: Waves = np.pad(samples, ((0, 0), (0, missing)), mode="wrap" if again else "constant")
     return filled
-
-
-def _centred(samples: Waves) -> Samples:
-    """Each channel less its mean, in float64, rounded as it is written: no array of float64 is made on the way."""
-    samples = np.ascontiguousarray(samples)  # channel by channel: sums over interleaved samples take ten times as long
-    mean = samples.mean(axis=1, keepdims=True, dtype=np.float64)
-    out = np.empty(samples.shape, np.float32)
-    np.subtract(samples, mean, out=out, dtype=np.float64, casting="same_kind")
-    return out
 
 
 def _complete(samples: Samples, frames: int, clip: str) -> None:

@@ -1,6 +1,7 @@
 """Are samples that are taken from a file's bytes those that libsndfile gives, bit for bit?"""
 
 import io
+import itertools
 import struct
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from ascfeat import pcm
-from ascfeat.audio import decode
+from ascfeat.audio import _plain, decode
 
 WIDTH = {"PCM_16": 2, "PCM_24": 3}
 
@@ -68,3 +69,28 @@ def test_a_streamed_header_and_big_endian_files_still_read() -> None:
     soundfile.write(big, integers("PCM_24", 50, 1), 8_000, subtype="PCM_24", format="WAV", endian="BIG")
     expected, _ = soundfile.read(io.BytesIO(big.getvalue()), dtype="float32", always_2d=True)
     np.testing.assert_array_equal(decode(big.getvalue(), "x").samples, expected.T)
+
+
+@pytest.mark.parametrize("subtype", WIDTH)
+def test_whatever_byte_of_a_header_is_changed_the_samples_are_libsndfiles(subtype: str) -> None:
+    """A header that is taken for a plain one is one to libsndfile too; of all others, libsndfile decides."""
+    file = io.BytesIO()
+    soundfile.write(file, integers(subtype, 60, 2), 8_000, subtype=subtype, format="WAV")
+    whole, taken = file.getvalue(), 0
+    for at, value in itertools.product(range(whole.index(b"data") + 8), range(256)):
+        data = whole[:at] + bytes([value]) + whole[at + 1 :]
+        found = _plain(data)
+        if found is None:
+            continue
+        taken += 1
+        expected, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        assert found.sample_rate == rate
+        np.testing.assert_array_equal(found.samples, expected.T)
+    assert taken > 500
+
+
+def test_a_plain_file_is_not_libsndfiles_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, integers("PCM_24", 60, 1), 8_000, subtype="PCM_24", format="WAV")
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    assert decode(file.getvalue(), "x").samples.shape == (1, 60)
