@@ -112,7 +112,8 @@ def run(
     device : str
         ``auto``, ``cpu`` or ``cuda:i``.
     threads : int, optional
-        Clips under way at once where there are no workers; as many as there are CPUs by default.
+        Clips under way at once where there are no workers, and units checked at once before a seal; as many as there
+        are CPUs by default.
     workers : Pool, optional
         Where whole units are computed: ``ascfeat.pools.Threads``, ``Processes``, or a cluster.
     wait : callable, optional
@@ -146,7 +147,7 @@ def run(
                     clip_by_clip(tree, ids, courses, device=at, threads=threads or cpu_count() or 1, progress=progress)
                 else:
                     unit_by_unit(tree, ids, courses, workers, device=at, progress=progress, say=say)
-            done = _finished(courses, tree, at)
+            done = _finished(courses, tree, at, threads or cpu_count() or 1)
     return [done.get(j.place) or Outcome(j.place, j.header, 0, Store(j.place).excluded(), 0.0) for j in jobs]
 
 
@@ -270,12 +271,12 @@ def _by_recorder(header: StoreHeader, recorder: str) -> str:
     return recorder
 
 
-def _finished(courses: Sequence[Course], tree: Tree, device: str) -> dict[Place, Outcome]:
+def _finished(courses: Sequence[Course], tree: Tree, device: str, threads: int) -> dict[Place, Outcome]:
     """Seal every store that can be sealed; what keeps one from it is raised when all others are."""
     done, refused = {}, []
     for course in courses:
         try:
-            done[course.writer.place] = _finish(course, tree, device)
+            done[course.writer.place] = _finish(course, tree, device, threads)
         except StoreError as error:
             refused.append(error)
     if refused:
@@ -283,9 +284,9 @@ def _finished(courses: Sequence[Course], tree: Tree, device: str) -> dict[Place,
     return done
 
 
-def _finish(course: Course, tree: Tree, device: str) -> Outcome:
+def _finish(course: Course, tree: Tree, device: str, threads: int) -> Outcome:
     writer = course.writer
-    seal = writer.seal or writer.finish(lambda store: certify(store, tree, device=device))
+    seal = writer.seal or writer.finish(lambda store: certify(store, tree, device=device), threads=threads)
     settle(writer.place, still_ours=course.still_ours)  # of the states that it was made from
     spent = time.perf_counter() - course.start
     taken = min(course.taken, course.computed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,15 @@ class Writer(Store):
         self._refuse_another()
         self.place.write(self.header.chunk(LEDGER, unit), chunks.text_chunk(canonical_json(record)))
 
-    def finish(self, certify: Callable[[Store], Certificate | None] = lambda store: None) -> Seal:
+    def finish(self, certify: Callable[[Store], Certificate | None] = lambda store: None, *, threads: int = 1) -> Seal:
         """Check that every unit is in the ledger and on the disk as it was written, and seal the store.
 
         Parameters
         ----------
         certify : callable
             Makes the certificate that the seal holds, from this store, once it is known to be whole.
+        threads : int
+            Units that are checked at once.
 
         Raises
         ------
@@ -114,7 +117,8 @@ class Writer(Store):
             When a unit is not done or one of its chunks does not match its checksum (it is pending again), or when no
             clip is usable.
         """
-        torn = [u for u in range(self.header.units) if not self._verified(u)]
+        with ThreadPoolExecutor(threads) as pool:
+            torn = [u for u, whole in enumerate(pool.map(self._verified, range(self.header.units))) if not whole]
         if torn:
             self.reopen(torn)
             raise StoreError(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -51,7 +55,7 @@ def load(group: str, name: str) -> Any:
 
 def _table(group: str) -> dict[str, EntryPoint]:
     table: dict[str, EntryPoint] = {}
-    for point in entry_points(group=group):
+    for point in _registered(entry_points, group, _installed()):
         other = table.setdefault(point.name, point)
         if other.value != point.value:
             raise AscError(
@@ -60,6 +64,24 @@ def _table(group: str) -> dict[str, EntryPoint]:
                 todo="Uninstall one of them, or ask its author to rename the entry point.",
             )
     return table
+
+
+@lru_cache(maxsize=64)
+def _registered(ask: Callable[..., Iterable[EntryPoint]], group: str, installed: object) -> tuple[EntryPoint, ...]:
+    """What packages register; every package that is installed is looked at, so it is kept while these stay the same."""
+    return tuple(ask(group=group))
+
+
+def _installed() -> tuple[tuple[str, int], ...]:
+    """Where packages are looked for, and when something was last installed there or removed."""
+    return tuple((path, _changed(path)) for path in sys.path)
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path or ".").st_mtime_ns  # noqa: PTH116  # asked for each plug-in: a Path takes twice as long
+    except OSError:
+        return 0
 
 
 def _owner(point: EntryPoint) -> str:

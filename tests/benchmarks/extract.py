@@ -44,6 +44,7 @@ def make_dataset(folder: Path, *, rate: int, channels: int, clips: int, seconds:
         files.append(folder / ("tram", "park")[i % 2] / f"{i:05}.wav")
         files[-1].parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(files[-1], x, rate, subtype="PCM_24")
+    os.sync()  # else neither side would have the disk to itself
     return files
 
 

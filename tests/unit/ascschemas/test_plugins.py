@@ -1,6 +1,6 @@
 """A name is loaded from its one owner; an unknown or a contested name is an error that helps."""
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 
 import pytest
 
@@ -61,3 +61,22 @@ def test_everything_built_in_loads(group):
     assert plugins.names(group)
     for name in plugins.names(group):
         plugins.load(group, name)
+
+
+def test_what_is_installed_while_a_process_runs_is_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = []
+
+    def counted(group):
+        asked.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr(plugins, "entry_points", counted)
+    before = plugins.names(GROUP)
+    assert plugins.names(GROUP) == before
+    assert asked == [GROUP]  # to look at all packages takes 30 ms
+    about = tmp_path / "late-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{GROUP}]\nlate = math:sqrt\n")
+    assert plugins.load(GROUP, "late")(9) == 3
