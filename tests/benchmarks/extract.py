@@ -3,6 +3,7 @@
 The script reads with soundfile, computes with librosa and writes one ``.npy`` a clip. Extraction also hashes every
 recording, keeps statistics, a ledger and checksums, reads everything back, and recomputes three clips in float64 for
 its certificate; all of that is in its time. Imports are not, on either side: both are measured in warm processes.
+Milliseconds until a clip was done, and milliseconds of processors: the latter do not depend on what else is idle.
 
 ``python tests/benchmarks/extract.py`` prints the tables of docs/benchmarks.md; ``--device cuda:0`` uses a GPU.
 """
@@ -16,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import plain  # first: it limits the threads, before NumPy is imported
 
@@ -48,23 +50,37 @@ def make_dataset(folder: Path, *, rate: int, channels: int, clips: int, seconds:
     return files
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
+class Spent(NamedTuple):
+    """What some work took: seconds until it was done, and seconds of processors."""
+
+    wall: float
+    cpu: float
+
+
+def timed(function: Callable[[], object]) -> Spent:
+    """What one call takes; of processors, those of all threads of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - start
+    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def script_seconds(name: str, files: Sequence[Path], out: Path, processes: int) -> float:
-    """Seconds that the script takes for some files, under so many warm processes."""
-    one = partial(plain.script, name, out=out)
+def script_takes(name: str, files: Sequence[Path], out: Path, processes: int) -> Spent:
+    """What the script takes for some files, under so many warm processes."""
+    one = partial(processor_seconds, name, out)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(one, [files[0]] * 4 * processes))
-        return timed(lambda: list(pool.map(one, files)))
+        start = time.perf_counter()
+        cpu = sum(pool.map(one, files))
+        return Spent(time.perf_counter() - start, cpu)
 
 
-def extract_seconds(names: Sequence[str], dataset: Path, out: Path, processes: int, device: str) -> float:
-    """Seconds that extraction takes for a dataset, with as many threads."""
+def processor_seconds(name: str, out: Path, file: Path) -> float:
+    """Seconds of processors that the script takes for a file."""
+    return timed(partial(plain.script, name, file, out)).cpu
+
+
+def extract_takes(names: Sequence[str], dataset: Path, out: Path, processes: int, device: str) -> Spent:
+    """What extraction takes for a dataset, with as many threads."""
     recipes = [load_recipe(name) for name in names]
     return timed(lambda: extract(dataset, recipes, out, device=device, threads=processes))
 
@@ -72,8 +88,8 @@ def extract_seconds(names: Sequence[str], dataset: Path, out: Path, processes: i
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--recipes", nargs="*", default=RECIPES)
-    words.add_argument("--clips", type=int, default=256)
-    words.add_argument("--script-clips", type=int, default=32, help="of them, those that the script computes")
+    words.add_argument("--clips", type=int, default=1024)
+    words.add_argument("--script-clips", type=int, default=64, help="of them, those that the script computes")
     words.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
     words.add_argument("--processes", type=int, default=1)
     words.add_argument("--device", default="cpu")
@@ -91,7 +107,8 @@ def main() -> None:
 
 def one_by_one(folder: Path, given: argparse.Namespace) -> None:
     """The table of ratios: each recipe on recordings that it was made for."""
-    print("| recipe | script, ms a clip | extract, ms a clip | ratio |\n|---|--:|--:|--:|")
+    print("| recipe | script, ms a clip | extract, ms a clip | ratio | script, CPU | extract, CPU | per core |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for name in given.recipes:
         rate, channels = plain.recorded(load_recipe(name))
         dataset, warm = folder / f"{rate}-{channels}", folder / f"warm-{rate}-{channels}"
@@ -99,21 +116,23 @@ def one_by_one(folder: Path, given: argparse.Namespace) -> None:
             make_dataset(warm, rate=rate, channels=channels, clips=2, seconds=given.seconds)
             make_dataset(dataset, rate=rate, channels=channels, clips=given.clips, seconds=given.seconds)
         files = sorted(dataset.rglob("*.wav"))
-        extract_seconds([name], warm, folder / "stores", given.processes, given.device)
+        here = folder / "stores", given.processes, given.device
+        extract_takes([name], warm, *here)
         leave_imports_alone()  # as the command does, after its forecast
-        ours = extract_seconds([name], dataset, folder / "stores", given.processes, given.device) / len(files)
+        ours = [s / len(files) for s in extract_takes([name], dataset, *here)]
         (folder / "npy").mkdir(exist_ok=True)
         files = files[: given.script_clips]
-        theirs = script_seconds(name, files, folder / "npy", given.processes) / len(files)
-        print(f"| {name} | {1e3 * theirs:.1f} | {1e3 * ours:.1f} | {theirs / ours:.1f} |", flush=True)
+        theirs = [s / len(files) for s in script_takes(name, files, folder / "npy", given.processes)]
+        pairs = [f"{1e3 * t:.1f} | {1e3 * o:.1f} | {t / o:.1f}" for t, o in zip(theirs, ours, strict=True)]
+        print(f"| {name} | {' | '.join(pairs)} |", flush=True)
 
 
 def one_pass(folder: Path, given: argparse.Namespace) -> None:
     """What several recipes in one pass save."""
     dataset = folder / "together"
     make_dataset(dataset, rate=44_100, channels=1, clips=given.clips, seconds=given.seconds)
-    alone = [extract_seconds([n], dataset, folder / n, given.processes, given.device) for n in TOGETHER]
-    together = extract_seconds(TOGETHER, dataset, folder / "one-pass", given.processes, given.device)
+    alone = [extract_takes([n], dataset, folder / n, given.processes, given.device).wall for n in TOGETHER]
+    together = extract_takes(TOGETHER, dataset, folder / "one-pass", given.processes, given.device).wall
     each = " + ".join(f"{1e3 * s / given.clips:.1f}" for s in alone)
     print(
         f"\n{', '.join(TOGETHER)}: {1e3 * together / given.clips:.1f} ms a clip in one pass, "

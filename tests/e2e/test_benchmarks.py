@@ -40,8 +40,9 @@ def test_extraction_against_a_script(root: Path) -> None:
     words = "--clips", "3", "--script-clips", "2", "--seconds", "3", "--processes", "2"
     found, text = rows(root, "extract.py", "--recipes", "logmel256", "mfcc_patches", *words)
     assert list(found) == ["logmel256", "mfcc_patches"]
-    for script, ours, ratio in found.values():
+    for script, ours, ratio, script_cpu, cpu, per_core in found.values():
         assert ratio == pytest.approx(script / ours, abs=0.1, rel=0.1)
+        assert per_core == pytest.approx(script_cpu / cpu, abs=0.1, rel=0.1)
     assert re.search(r"\d ms a clip in one pass, [\d.]+ \+ [\d.]+ \+ [\d.]+ = [\d.]+ ms one by one", text)
 
 
