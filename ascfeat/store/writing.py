@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ascfeat.store import chunks
-from ascfeat.store.chunks import Damaged
+from ascfeat.store.chunks import Damaged, Missing
 from ascfeat.store.creating import root_document
 from ascfeat.store.encoding import decode, missing, number_digest, rounded
 from ascfeat.store.metadata import LEDGER, ROOT, SPARE
@@ -179,17 +179,26 @@ class Writer(Store):
 
     def _verified(self, unit: int) -> bool:
         """Whether a unit is in the ledger, and every chunk of it is there and matches its checksum."""
-        slots, count = self.header.clips_per_unit, len(range(*unit_rows(self.header, unit)))
         try:
-            data = self.place.read(self.header.chunk("features", unit))
-            for _ in chunks.checked_shard(data, count, slots):
-                pass
+            self._refuse_torn(unit)
             for name in ("mean", "variance"):
                 chunks.content(self.place.read(self.header.chunk(name, unit)))
             record = self.unit_record(unit)
-        except (FileNotFoundError, Damaged, StoreError):
+        except (FileNotFoundError, EOFError, Damaged, StoreError):
             return False
         return record is not None
+
+    def _refuse_torn(self, unit: int) -> None:
+        """Read every chunk of a shard, one after the other through memory that a cache holds, and check it."""
+        key, slots = self.header.chunk("features", unit), self.header.clips_per_unit
+        index = chunks.index_of(self.place.tail(key, chunks.index_size(slots)), slots)
+        places = index[: len(range(*unit_rows(self.header, unit)))].tolist()
+        if any(start == chunks.ABSENT for start, _ in places):
+            raise Missing(f"{key} lacks a chunk")
+        own = np.empty(max(size for _, size in places), np.uint8)
+        read = self.place.spans(key, [(start, start + size) for start, size in places], [own] * len(places))
+        for (_, size), _ in zip(places, read, strict=True):
+            chunks.content(own[:size])
 
 
 def node_names(header: StoreHeader) -> list[str]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from ascfeat.dsp.mel import window
+from ascfeat.dsp.numba_backend.compiling import compiler
 from ascfeat.dsp.specs import Stft
 
 Float64 = npt.NDArray[np.float64]
@@ -26,8 +26,8 @@ LANES = 32
 """Frames transformed side by side: enough that finding the place of a row takes little beside the work on it. With
 sixteen, of which a block fits a smaller cache, log-mels take an eighth longer."""
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
-"""Compiled at the first call and kept on disk. No reassociation: a sum has one order on every machine."""
+compiled = compiler(fastmath={"contract", "nsz", "arcp"})
+"""No reassociation: a sum has one order on every machine."""
 LONGEST = 8192
 """Longest compiled transform, in samples."""
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from ascfeat.dsp.numba_backend.compiling import compiler
 from ascfeat.dsp.numba_backend.fourier import LANES
 
 Values = npt.NDArray[Any]
@@ -24,8 +24,8 @@ TREE = 31
 SHARED = 16
 """Medians of one tree: ``(TREE + 1) / 2``, so that their windows share as many values."""
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-"""Compiled at the first call and kept on disk; no fast-math, since the answer is one of the values, bit by bit."""
+compiled = compiler()
+"""No fast-math, since the answer is one of the values, bit by bit."""
 
 
 def running_median(values: Values, kernel: int) -> Values:

@@ -1,6 +1,7 @@
 """Do the compiled passes equal their NumPy twins, and is nothing compiled before it is needed?"""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,20 @@ def test_kernels_are_compiled_when_first_called_and_then_come_from_disk(tmp_path
     ]
     (first, no_hits), (_, hits) = (map(int, r.stdout.split()) for r in runs)
     assert (first > 0, no_hits, hits) == (True, 0, 1)
+
+
+def test_a_kernel_is_compiled_anew_when_another_module_of_the_backend_changes(tmp_path: Path, root: Path) -> None:
+    """Its own file did not change, and what it was compiled from did."""
+    shutil.copytree(root / "ascfeat", tmp_path / "ascfeat", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def hits() -> int:
+        run = subprocess.run(
+            [sys.executable, "-c", COUNT], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        return int(run.stdout.split()[1])
+
+    assert [hits(), hits()] == [0, 1]
+    with (tmp_path / "ascfeat/dsp/numba_backend/fourier.py").open("a") as file:
+        file.write("# changed\n")
+    assert [hits(), hits()] == [0, 1]
