@@ -229,19 +229,21 @@ def accuracies(folder: Path, given: argparse.Namespace) -> None:
 def families(folder: Path, given: argparse.Namespace) -> None:
     """Clips a second of every family's training steps, on features of its paper's shape; a clip is all its patches."""
     clips = scene_clips(locations=given.locations, devices=("a",))
-    print("| recipe | family | a clip | examples | float32, clips/s | bf16, clips/s |\n|---|---|---|--:|--:|--:|")
+    columns = "".join(f" {precision}, clips/s |" for precision in given.precisions)
+    print(f"| recipe | family | a clip | examples |{columns}\n|---|---|---|--:|{'--:|' * len(given.precisions)}")
     for name, (family, axes, shape, patches) in FAMILIES.items():
         shape = (*shape[:-1], max(shape[-1] // given.shorter, 1))
         made = Layout(axes=tuple(Axis(name=n, size=s) for n, s in zip(axes, shape, strict=True)), quantity="any")
         store = make_store(folder / f"{name}.zarr", clips, shape=made, patches=patches, clips_per_unit=8)
         rates = []
-        for precision in ("float32", "bf16"):
+        for precision in given.precisions:
             settings = [*TWO_EPOCHS, *PLAINLY, f"batch_size={given.batch}", f"trainer.precision={precision}"]
             asked = recipes.override(papers.load(name).model_copy(update={"features": (name,)}), settings)
             rates.append(run_epoch(asked, folder / f"{name}.zarr", "auto", given.device))
         seen = Input.of(store.header).count
         size = " x ".join(map(str, shape))
-        print(f"| `{name}` | {family} | {size} | {seen} | {rates[0]:.2f} | {rates[1]:.2f} |", flush=True)
+        said = " | ".join(f"{rate:.2f}" for rate in rates)
+        print(f"| `{name}` | {family} | {size} | {seen} | {said} |", flush=True)
 
 
 PLAINLY = ("trainer.kind=supervised", "objective.kind=cross_entropy")
@@ -268,6 +270,13 @@ def main() -> None:
     words.add_argument("--threads", type=int, default=1)
     words.add_argument("--only", choices=["steps", "feeds", "families"], help="one of these tables")
     words.add_argument("--shorter", type=int, default=1, help="divide the families' clips along time by this")
+    words.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=["float32", "bf16"],
+        default=["float32", "bf16"],
+        help="of the families; bf16 takes a processor without instructions for it ten times as long as float32",
+    )
     words.add_argument("--folder", type=Path, help="on the disk to be measured")
     given = words.parse_args()
     keep_freed_memory()  # as the commands do
