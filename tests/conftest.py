@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +35,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to
 def root() -> Path:
     """The folder of the project."""
     return ROOT
+
+
+@pytest.fixture
+def ascmodels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str, str, str]]:
+    """Run the command in this process: status, output, errors."""
+    from asccli.ascmodels import main
+
+    def run(*words: object) -> tuple[int | str, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ascmodels", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

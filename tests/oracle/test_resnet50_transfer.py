@@ -1,7 +1,6 @@
 """ResNet-50 against published counts and maps, torchvision, timm and numpy; weights from a file; ye2019."""
 
 import importlib
-import sys
 
 import numpy as np
 import pytest
@@ -158,17 +157,9 @@ def same_outputs(ours, theirs, x):
         torch.testing.assert_close(value, kept[name], rtol=1e-9, atol=1e-11)
 
 
-def test_it_computes_what_torchvision_computes():
-    theirs = library("torchvision.models").resnet50(num_classes=10)
-    ours = ResNet50Transfer().build((PAPER,), 10)
-    weights = made_up(written_out(classes=10))
-    theirs.load_state_dict(weights)
-    ours.load_state_dict(weights)
-    same_outputs(ours, theirs, torch.randn((2, 1, 64, 96), dtype=torch.float64))
-
-
-def test_it_computes_what_timm_computes():
-    theirs = library("timm.models.resnet").resnet50(num_classes=10)
+@pytest.mark.parametrize("module", ["torchvision.models", "timm.models.resnet"])
+def test_it_computes_what_other_libraries_compute(module):
+    theirs = library(module).resnet50(num_classes=10)
     ours = ResNet50Transfer().build((PAPER,), 10)
     weights = made_up(written_out(classes=10))
     theirs.load_state_dict(weights)
@@ -308,20 +299,6 @@ def test_the_other_resnets_do_not_pass_for_this_one(tmp_path, network):
         with pytest.raises(RunError, match="another architecture") as refused:
             fitted(given(made().state_dict(), tmp_path), ResNet50Transfer(), network.state_dict(), CLASSES)
         assert refused.value.differences[0].field == why
-
-
-@pytest.fixture
-def ascmodels(monkeypatch, capsys):
-    """Run the command in this process: status, output, errors."""
-    from asccli.ascmodels import main
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["ascmodels", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 YE = """

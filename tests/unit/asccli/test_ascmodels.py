@@ -32,20 +32,6 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def ascmodels(monkeypatch, capsys):
-    """Run the command in this process: status, output, errors."""
-    from asccli.ascmodels import main
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["ascmodels", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
 def fit(ascmodels, *words):
     return ascmodels("fit", "small.yaml", *words, "--device", "cpu")
 
