@@ -238,7 +238,8 @@ def _require_ours(path: Path) -> None:
         inside = {p.name for p in path.iterdir()}
     except OSError as error:
         raise RunError(f"No run can be kept in {path}: {error.strerror}.", todo="Choose another --out.") from error
-    if inside - {LOCK} and not _is_run(path, inside):
+    unborn = {LOCK, _aside(path / CONFIG).name}  # all that a start leaves which is killed before it has a config
+    if inside - unborn and not _is_run(path, inside):
         raise RunError(f"{path} exists and is not a run folder.", todo="Choose another --out; nothing was touched.")
     if DATA not in inside and (FINISHED in inside or RunFolder.has_checkpoints(path)):
         raise RunError(
@@ -347,7 +348,7 @@ def put(file: Path) -> Iterator[Path]:
     RunError
         When the disk refuses, with the file's name; what was there before stays.
     """
-    aside = file.with_name(f".{file.stem}.partial{file.suffix}")
+    aside = _aside(file)
     try:
         yield aside
         _sync(aside)
@@ -359,6 +360,11 @@ def put(file: Path) -> Iterator[Path]:
             f"{file} cannot be written: {error.strerror or error}.",
             todo="Make room, or mend the rights of the folder, and run the same command again: what was there is kept.",
         ) from error
+
+
+def _aside(file: Path) -> Path:
+    """Where a file is written before it is put into its place."""
+    return file.with_name(f".{file.stem}.partial{file.suffix}")
 
 
 def _sync(path: Path) -> None:

@@ -92,7 +92,7 @@ class Soak:
             self.done[f"killed after {rest} epochs"] += process.returncode == -signal.SIGKILL
         if self.whole(out, seed, placement) != wanted[seed]:
             raise SystemExit(f"{out} has other weights than a run of seed {seed} that nobody interrupted")
-        left = [p.name for p in (self.folder / out).rglob("*.partial")]
+        left = [p.name for p in (self.folder / out).rglob(".*.partial*")]
         if left:
             raise SystemExit(f"{out} holds {left} in the end")
         self.done["runs"] += 1

@@ -3,9 +3,11 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
@@ -159,6 +161,45 @@ def test_the_lock_of_a_killed_process_is_free(opened):
     assert subprocess.run([sys.executable, "-c", hold], check=False).returncode == -9
     with opened():
         pass
+
+
+class Killed(BaseException):
+    """What nothing cleans up after."""
+
+
+def test_a_start_that_is_killed_between_any_two_steps_can_be_repeated(monkeypatch, tmp_path, recipe, data):
+    """Before each write, sync and rename of a run's first files."""
+    left: list[int] = []
+
+    def killable(owner, name):
+        do = getattr(owner, name)
+
+        def step(*given, **named):
+            if not left:
+                return do(*given, **named)
+            left[0] -= 1
+            if not left[0]:
+                raise Killed
+            return do(*given, **named)
+
+        monkeypatch.setattr(owner, name, step)
+
+    for owner, name in ((Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace")):  # write_text opens
+        killable(owner, name)
+    found = []
+    for steps in range(1, 100):
+        run = tmp_path / f"{steps}"
+        left[:] = [steps]
+        try:
+            with open_run(run, recipe, data, CPU, resume=False):
+                break
+        except Killed:
+            left.clear()
+        found.append(tuple(sorted(p.name for p in run.iterdir())) if run.exists() else ())
+        with open_run(run, recipe, data, CPU, resume=True) as folder:
+            assert folder.data == data
+        assert not list(run.glob(".*.partial*"))
+    assert {(), (".lock",), (".config.partial.json", ".lock"), (".data.partial.json", ".lock", "config.json")} <= {*found}
 
 
 def test_a_strange_folder_is_not_touched(tmp_path, opened):
