@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
@@ -28,7 +28,7 @@ OfClip = tuple[ClipRecord, Values | None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD_PER_THREAD = 4
+AHEAD_PER_THREAD = 8
 """Items under way for each thread: enough to keep it busy, few enough to bound the memory."""
 
 
@@ -49,7 +49,10 @@ def ordered(
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= AHEAD_PER_THREAD * threads:
+                wait((waiting[len(waiting) // 2],))  # not for the first: waking for each one takes the workers' time
                 yield waiting.popleft().result()
+                while waiting and waiting[0].done():
+                    yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:

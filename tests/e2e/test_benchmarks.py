@@ -37,7 +37,7 @@ def test_representations_against_librosa(root: Path) -> None:
 
 
 def test_extraction_against_a_script(root: Path) -> None:
-    words = "--clips", "3", "--script-clips", "2", "--seconds", "3", "--processes", "2"
+    words = "--clips", "3", "--script-seconds", "0", "--seconds", "3", "--processes", "2"
     found, text = rows(root, "extract.py", "--recipes", "logmel256", "mfcc_patches", *words)
     assert list(found) == ["logmel256", "mfcc_patches"]
     for script, ours, ratio, script_cpu, cpu, per_core in found.values():

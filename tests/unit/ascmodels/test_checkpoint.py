@@ -199,7 +199,9 @@ def test_a_start_that_is_killed_between_any_two_steps_can_be_repeated(monkeypatc
         with open_run(run, recipe, data, CPU, resume=True) as folder:
             assert folder.data == data
         assert not list(run.glob(".*.partial*"))
-    assert {(), (".lock",), (".config.partial.json", ".lock"), (".data.partial.json", ".lock", "config.json")} <= {*found}
+    assert {(), (".lock",), (".config.partial.json", ".lock"), (".data.partial.json", ".lock", "config.json")} <= {
+        *found
+    }
 
 
 def test_a_strange_folder_is_not_touched(tmp_path, opened):

@@ -26,7 +26,7 @@ BANKS = [
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("bank", BANKS)
 def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int) -> None:
-    for frames in (1, LANES, LANES + 1, 50):
+    for frames in (1, LANES, LANES + 1, 61):
         x = np.random.default_rng(frames).standard_normal((min(channels, 2), 8_000)).astype(np.float32)
         spec = Stft(512, 512, 128, "hann", frames, mid=channels == 3)
         made, filters = tables(spec), features.bands(bank, spec, power)
@@ -40,7 +40,7 @@ def test_mel_energies_equal_their_twin(bank: MelBank, power: int, channels: int)
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("power", [1, 2])
 def test_log_energies_equal_their_twin(power: Literal[1, 2], channels: int) -> None:
-    for frames in (1, LANES, LANES + 1, 50):
+    for frames in (1, LANES, LANES + 1, 61):
         x = np.random.default_rng(frames).standard_normal((min(channels, 2), 8_000)).astype(np.float32)
         whole = Stft(512, 512, 128, "hann", frames, mid=channels == 3)
         spec, made = LogMelSpec(whole, BANKS[0], power, 1e-8), tables(whole)
