@@ -21,7 +21,7 @@ from ascfeat.datasets.tree import Tree
 
 SETTLED_NS = 2_000_000_000
 """A file that changed less than this ago may change again without its dates showing it: they are as coarse as 2 s."""
-BUFFERED, BUFFERED_SECONDS = 64, 1.0
+BUFFERED, BUFFERED_SECONDS = 1024, 5.0
 """Digests kept back before they are written, and for how long: a killed process loses these, and reads them again."""
 PATIENCE_SECONDS = 2.0
 """How long another process may write before its cache is done without: a digest that is not kept costs one reading."""

@@ -116,6 +116,16 @@ def autocast_for(precision: Precision, device: torch.device) -> Callable[[], Abs
     return lambda: torch.autocast(device.type, dtype=HALVES[precision])
 
 
+def slow_here(precision: Precision, device: torch.device) -> str:
+    """What to say of a precision that a device is slower in than in float32; empty where there is nothing."""
+    if precision != "bf16" or device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return ""
+    return (
+        "This processor has no instructions for bf16 (AVX-512 or AMX): training takes many times as long as in float32."
+        "\nStop it and add --set trainer.precision=float32, unless that is what you want."
+    )
+
+
 def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
     """Loss scaling for fp16; for everything else, one that does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

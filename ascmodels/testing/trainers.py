@@ -47,6 +47,22 @@ class Ending(Watcher):
             self.how()
 
 
+class Notes(Watcher):
+    """Somebody who writes everything down."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.moments: list[Moment] = []
+
+    def note(self, text: str) -> None:
+        """Write down words."""
+        self.notes.append(text)
+
+    def batch(self, moment: Moment) -> None:
+        """Write down a batch."""
+        self.moments.append(moment)
+
+
 class TrainerContract:
     """Tests of one trainer. Subclass it with a name that pytest collects, and say ``kind``.
 

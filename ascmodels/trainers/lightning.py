@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ascmodels.checkpoint import RunFolder
-from ascmodels.descent import Precision, autocast_for
+from ascmodels.descent import Precision, autocast_for, slow_here
 from ascmodels.devices import repeatable
 from ascmodels.trainers.base import Scorer, Task, Trainer, finish
 from ascmodels.trainers.networks import require_parts, scorer_of
@@ -57,6 +57,8 @@ class Lightning(Trainer):
 
     def fit(self, task: Task) -> Finished:
         """Train to the last epoch, until early stopping, or until a callback stops it."""
+        if words := slow_here(self.precision, task.device):
+            task.watch.note(words)
         with repeatable():
             return finish(task, _loop().fit(self, task))
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ascmodels.checkpoint import RunFolder
-from ascmodels.descent import Descent, Precision, autocast_for, grad_scaler
+from ascmodels.descent import Descent, Precision, autocast_for, grad_scaler, slow_here
 from ascmodels.devices import repeatable
 from ascmodels.normalise import Model
 from ascmodels.objectives import objective
@@ -107,6 +107,8 @@ class Supervised(Trainer):
         return progress
 
     def _start(self, task: Task) -> tuple[Parts, Progress]:
+        if words := slow_here(self.precision, task.device):
+            task.watch.note(words)
         classes = len(task.data.classes)
         model = model_of(
             task.recipe,

@@ -189,7 +189,7 @@ def block_energies(waveform, first, hop, made, slab, work, energies):
 
 @compiled
 def _two_bins(a, b, p, q, c, s):
-    """Bins ``k`` and ``M - k``, from ``a + ib`` and ``p + iq``: these bins of even plus ``i`` times odd samples, halved."""
+    """Bins ``k`` and ``M - k``, from half the bins of even plus ``i`` times odd samples, ``a + ib`` and ``p + iq``."""
     even_re, even_im = a + p, b - q
     odd_re, odd_im = b + q, p - a
     turned_re, turned_im = odd_re * c - odd_im * s, odd_re * s + odd_im * c

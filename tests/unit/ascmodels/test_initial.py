@@ -16,22 +16,13 @@ from ascmodels.families.base import Family
 from ascmodels.initial import Given, fitted, read
 from ascmodels.report import markdown
 from ascmodels.testing.stores import layout, make_store, scene_clips
+from ascmodels.testing.trainers import Notes
 from ascmodels.training import train
 from ascmodels.watching import Watcher
 from ascschemas.problems import RecipeError, RunError
 
 STILL = ("optimiser.kind=sgd", "optimiser.lr=1e-30", "epochs=1", "optimiser.momentum=0")
 """Settings with which training leaves parameters as they were."""
-
-
-class Notes(Watcher):
-    """Somebody who writes everything down."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 class Interrupting(Watcher):

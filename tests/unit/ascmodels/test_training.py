@@ -10,26 +10,13 @@ from ascmodels.evaluate import evaluate
 from ascmodels.families.xception_multiscale import XceptionMultiscale
 from ascmodels.report import markdown
 from ascmodels.testing.stores import make_store, scene_clips, scene_split
+from ascmodels.testing.trainers import Notes
 from ascmodels.training import require, train
-from ascmodels.watching import Watcher
 from ascschemas.base import Parameters
 from ascschemas.correction import Correction, Grid
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError, RunError, StoreError, StoreMismatch
 from ascschemas.recipe import Patches
-
-
-class Notes(Watcher):
-    """Somebody who writes everything down."""
-
-    def __init__(self):
-        self.notes, self.moments = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def batch(self, moment):
-        self.moments.append(moment)
 
 
 def test_a_run_folder_says_everything_that_made_it(tmp_path, store, recipe):

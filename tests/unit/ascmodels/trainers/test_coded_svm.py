@@ -15,27 +15,16 @@ from ascmodels.margins import Machine, decided
 from ascmodels.sides import divide
 from ascmodels.testing import stores
 from ascmodels.testing.stores import make_store, small_recipe
-from ascmodels.testing.trainers import Ending, Interrupting
+from ascmodels.testing.trainers import Ending, Interrupting, Notes
 from ascmodels.trainers import svm
 from ascmodels.trainers.networks import trained
 from ascmodels.training import train
-from ascmodels.watching import Watcher
 from ascmodels.weights import MACHINE, read_weights
 from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError, RunError, StoreError, StoreMismatch
 from ascschemas.recipe import Patches
 
 CPU = torch.device("cpu")
-
-
-class Noting(Watcher):
-    """Somebody who writes down what is noted."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def coded(*settings):
@@ -65,7 +54,7 @@ def machine(folder, epoch):
 
 
 def test_each_epoch_is_what_the_better_of_scikit_learns_machines_says_of_the_watched_side(tmp_path, store):
-    watch = Noting()
+    watch = Notes()
     folder = fitted(store, tmp_path / "run", "augmentation.crop.length=22", watch=watch)
     epoch = folder.progress().epoch
     codes, (there, targets) = codes_by_hand(folder, store, epoch), sides(folder, store)

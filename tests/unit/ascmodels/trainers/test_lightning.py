@@ -19,7 +19,7 @@ from ascfeat.store import open_store
 from ascmodels import recipes
 from ascmodels.checkpoint import RunFolder
 from ascmodels.families.five_conv import FiveConv
-from ascmodels.testing.trainers import Ending
+from ascmodels.testing.trainers import Ending, Notes
 from ascmodels.trainers.lightning import Lightning
 from ascmodels.training import train
 from ascmodels.watching import Watcher
@@ -77,6 +77,16 @@ def test_it_takes_the_steps_of_the_supervised_trainer(tmp_path, store, recipe, s
         train(changed(recipe, *settings, trainer=trainer), store, tmp_path / trainer, device="cpu")
     half = {"rtol": 0.05, "atol": 0.02} if "trainer.precision=bf16" in settings else {}
     assert_alike(tmp_path / "supervised", tmp_path / "lightning", **half)
+
+
+@pytest.mark.parametrize("trainer", ["supervised", "lightning"])
+def test_half_precision_without_instructions_for_it_is_said_to_be_slow(tmp_path, store, recipe, trainer, monkeypatch):
+    for capability, precision, said in (("AVX2", "bf16", True), ("AVX512", "bf16", False), ("AVX2", "float32", False)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=capability: found)
+        listening, out = Notes(), tmp_path / f"{capability}-{precision}"
+        asked = changed(recipe, f"trainer.precision={precision}", "epochs=1", trainer=trainer)
+        train(asked, store, out, device="cpu", watch=listening)
+        assert any("no instructions for bf16" in note for note in listening.notes) == said
 
 
 def test_layers_that_draw_draw_the_same(tmp_path, store, recipe, monkeypatch):

@@ -21,6 +21,7 @@ from ascmodels.evaluate import evaluate
 from ascmodels.margins import Machine, decided, inverse_temperature
 from ascmodels.sides import divide
 from ascmodels.testing.stores import make_store, scene_clips, scene_split
+from ascmodels.testing.trainers import Notes
 from ascmodels.training import train
 from ascmodels.watching import Watcher
 from ascmodels.weights import read_weights
@@ -29,16 +30,6 @@ from ascschemas.layout import Axis, Layout
 from ascschemas.problems import RecipeError, RunError
 
 SKLEARN = {"linear": LinearSVC(dual=False, max_iter=10_000), "rbf": SVC(), "sigmoid": SVC(kernel="sigmoid")}
-
-
-class Noting(Watcher):
-    """Somebody who writes down what is noted."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def svm(*settings):
@@ -274,7 +265,7 @@ def test_clips_that_cannot_be_held_off_leave_probabilities_uncalibrated_and_say_
         train=tuple(c.id for c in clips if c.device == "a"),
         test=tuple(c.id for c in clips if c.device == "b"),
     )
-    store, watch = make_store(tmp_path / "scenes" / "made_up.zarr", clips, splits=(split,)), Noting()
+    store, watch = make_store(tmp_path / "scenes" / "made_up.zarr", clips, splits=(split,)), Notes()
     folder = fitted(store, tmp_path / "run", "selection.side=last", "selection.fraction=0", watch=watch)
     assert any("not calibrated" in note for note in watch.notes)
     assert float(machine(folder).inverse_temperature) == 1
@@ -282,7 +273,7 @@ def test_clips_that_cannot_be_held_off_leave_probabilities_uncalibrated_and_say_
 
 def test_a_machine_that_does_not_converge_is_said_in_words(tmp_path, store, monkeypatch):
     monkeypatch.setattr("ascmodels.trainers.svm.LINEAR_STEPS", 1)
-    watch = Noting()
+    watch = Notes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted(store, tmp_path / "run", "trainer.kernel=linear", watch=watch)
