@@ -28,7 +28,7 @@ OfClip = tuple[ClipRecord, Values | None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD_PER_THREAD = 8
+AHEAD_PER_THREAD = 4
 """Items under way for each thread: enough to keep it busy, few enough to bound the memory."""
 
 

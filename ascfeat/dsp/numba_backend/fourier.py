@@ -62,8 +62,8 @@ def tables(spec: Stft) -> Tables:
     """Window, roots of unity and order of a transform."""
     half = spec.n_fft // 2
     power_of_two = half & (half - 1) == 0
-    parts = max(1, half // PART)
-    groups = [[k for k in range(half // 2 + 1) if k % parts in (p, parts - p)] for p in range(parts // 2 + 1)]
+    parts, low = max(1, half // PART), np.arange(half // 2 + 1)
+    part = np.minimum(low % parts, -low % parts)  # a bin and its mirror are of two parts, known by the lower
     order = _order(half) if power_of_two else np.arange(half)
     return Tables(
         window=window(spec.window, spec.win_length, spec.n_fft),
@@ -71,8 +71,8 @@ def tables(spec: Stft) -> Tables:
         half_roots=np.exp(-1j * np.pi * np.arange(half // 2 + 1) / half),
         order=order,
         mirrored=order[-np.arange(half)],
-        bins=np.concatenate(groups),
-        ends=np.cumsum([0, *map(len, groups)]),
+        bins=np.argsort(part, kind="stable"),
+        ends=np.cumsum([0, *np.bincount(part)]),
     )
 
 
