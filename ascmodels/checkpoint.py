@@ -110,7 +110,7 @@ class RunFolder:
             When the disk refuses; what was published before stays.
         """
         final = self.checkpoint(progress.epoch)
-        aside = final.with_name(f".{final.name}.partial")
+        aside = _aside(final)
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
@@ -362,9 +362,9 @@ def put(file: Path) -> Iterator[Path]:
         ) from error
 
 
-def _aside(file: Path) -> Path:
-    """Where a file is written before it is put into its place."""
-    return file.with_name(f".{file.stem}.partial{file.suffix}")
+def _aside(path: Path) -> Path:
+    """Where a file or folder is written before it is put into its place."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 def _sync(path: Path) -> None:

@@ -52,8 +52,6 @@ ONE, ROOT_OF_HALF, TWO_TO_52 = (np.float64(x).view(np.uint64) for x in (1.0, 0.5
 MANTISSA = np.uint64(52)
 """Bits of a float64 below its exponent."""
 LN2 = math.log(2)
-ROWS = 8
-"""Bands whose logarithms are taken at once: they stay in the first cache."""
 AT_ONCE = 4
 """Bins added to a band in one step: its sum goes to memory and back once a step."""
 
@@ -212,18 +210,16 @@ def _log_energies(waveform, hop, made, mid, power, banks, floor, out):
     slab, work = scratch(waveform, len(made.window), hop)
     re, im, energies = spectra_of(channels, len(made.window) // 2 + 1, mid)
     sums = np.empty((bands, LANES), np.float32)
-    level, exponents = np.empty((ROWS, LANES)), np.empty((ROWS, LANES))
+    level, exponents = np.empty(bands * LANES), np.empty(bands * LANES)
     for first in range(0, frames, LANES):
         energies_of(waveform, first // LANES, hop, made, mid, power, slab, work, re, im, energies)
         for c in range(channels):
             add_up(energies[c], banks, sums)
-            for low in range(0, bands, ROWS):
-                some = sums[low : low + ROWS]
-                logarithms(some.reshape(-1), floor, level.reshape(-1), exponents.reshape(-1))
-                for m in range(len(some)):
-                    row, logs = out[c, low + m, first : first + LANES], level[m]
-                    for v in range(len(row)):
-                        row[v] = logs[v]
+            logarithms(sums.reshape(-1), floor, level, exponents)
+            for m in range(bands):
+                row, logs = out[c, m, first : first + LANES], level[m * LANES : (m + 1) * LANES]
+                for v in range(len(row)):
+                    row[v] = logs[v]
 
 
 @compiled

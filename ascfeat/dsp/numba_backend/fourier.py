@@ -159,9 +159,7 @@ def block(waveform, first, hop, made, slab, work, re, im):
     for part in range(len(made.ends) - 1):
         _finish(zr, zi, made, part)
         for k in made.bins[made.ends[part] : made.ends[part + 1]]:
-            near, far = made.order[k] * LANES, made.mirrored[k] * LANES
-            c, s = made.half_roots[k].real, made.half_roots[k].imag
-            a, b, p, q = zr[near : near + LANES], zi[near : near + LANES], zr[far : far + LANES], zi[far : far + LANES]
+            a, b, p, q, c, s = _pair(zr, zi, made, k)
             low_re, low_im, high_re, high_im = re[k], im[k], re[half - k], im[half - k]
             for v in range(LANES):
                 low, high = _two_bins(a[v], b[v], p[v], q[v], c, s)
@@ -177,14 +175,20 @@ def block_energies(waveform, first, hop, made, slab, work, energies):
     for part in range(len(made.ends) - 1):
         _finish(zr, zi, made, part)
         for k in made.bins[made.ends[part] : made.ends[part + 1]]:
-            near, far = made.order[k] * LANES, made.mirrored[k] * LANES
-            c, s = made.half_roots[k].real, made.half_roots[k].imag
-            a, b, p, q = zr[near : near + LANES], zi[near : near + LANES], zr[far : far + LANES], zi[far : far + LANES]
+            a, b, p, q, c, s = _pair(zr, zi, made, k)
             below, above = energies[k], energies[half - k]
             for v in range(LANES):
                 low, high = _two_bins(a[v], b[v], p[v], q[v], c, s)
                 below[v] = low.real * low.real + low.imag * low.imag
                 above[v] = high.real * high.real + high.imag * high.imag
+
+
+@compiled
+def _pair(zr, zi, made, k):
+    """The rows of bins ``k`` and ``M - k``, and the root that takes even and odd samples of these apart."""
+    near, far = made.order[k] * LANES, made.mirrored[k] * LANES
+    a, b, p, q = zr[near : near + LANES], zi[near : near + LANES], zr[far : far + LANES], zi[far : far + LANES]
+    return a, b, p, q, made.half_roots[k].real, made.half_roots[k].imag
 
 
 @compiled
@@ -341,11 +345,10 @@ def _last_passes(zr, zi, first, roots):
 @compiled
 def _finish(zr, zi, made, p):
     """Part ``p``, of the bins that leave that remainder divided by the number of parts, and that of their mirrors."""
-    parts = max(1, len(made.roots) // PART)
-    mirror = (parts - p) % parts
-    _last_passes(zr, zi, made.order[p] // PART * PART, made.roots)
-    if mirror != p:
-        _last_passes(zr, zi, made.order[mirror] // PART * PART, made.roots)
+    near, far = made.order[p] // PART * PART, made.mirrored[p] // PART * PART
+    _last_passes(zr, zi, near, made.roots)
+    if far != near:
+        _last_passes(zr, zi, far, made.roots)
 
 
 @compiled
