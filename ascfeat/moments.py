@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from ascfeat.compiling import compiler
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.floating[Any]]
 """float32 or float64."""
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-"""Compiled at the first call and kept on disk; no products are contracted, nothing is reordered."""
+compiled = compiler(__file__)
+"""No products are contracted, nothing is reordered."""
 
 LANES = 64
 """Sums side by side: so many that none waits for its own last step."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from ascfeat.compiling import compiler
+
 Samples = npt.NDArray[np.float32]
+
+compiled = compiler(__file__)
 
 WIDTHS = {"PCM_16": 2, "PCM_24": 3}
 """libsndfile's names of the number formats that are read here -> bytes of a sample."""
@@ -83,7 +86,7 @@ def samples_numpy(data: bytes, start: int, width: int, channels: int, frames: in
     return np.ascontiguousarray(scaled.reshape(frames, channels).T, dtype=np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _from_24_bits(raw, out):  # pragma: no cover
     channels, frames = out.shape
     for c in range(channels):
@@ -94,7 +97,7 @@ def _from_24_bits(raw, out):  # pragma: no cover
             out[c, i] = np.float32(np.int32(word)) * np.float32(2.0**-31)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _from_16_bits(raw, out):  # pragma: no cover
     channels, frames = out.shape
     for c in range(channels):

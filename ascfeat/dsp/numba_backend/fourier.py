@@ -8,13 +8,14 @@ transform costs less than theirs in float32. Lengths that are no power of two ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ascfeat.compiling import compiler
 from ascfeat.dsp.mel import window
-from ascfeat.dsp.numba_backend.compiling import compiler
 from ascfeat.dsp.specs import Stft
 
 Float64 = npt.NDArray[np.float64]
@@ -26,7 +27,7 @@ LANES = 48
 """Frames transformed side by side: enough that finding the place of a row takes little beside the work on it. With
 thirty-two, of which a block is a third smaller, log-mels take a twelfth longer; with sixteen, a quarter."""
 
-compiled = compiler(fastmath={"contract", "nsz", "arcp"})
+compiled = compiler(Path(__file__).parent, fastmath={"contract", "nsz", "arcp"})
 """No reassociation: a sum has one order on every machine."""
 LONGEST = 8192
 """Longest compiled transform, in samples."""

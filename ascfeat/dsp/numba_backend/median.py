@@ -8,12 +8,13 @@ SIGGRAPH 2021, in one dimension). Every other length goes by a sorted window in 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.dsp.numba_backend.compiling import compiler
+from ascfeat.compiling import compiler
 from ascfeat.dsp.numba_backend.fourier import LANES
 
 Values = npt.NDArray[Any]
@@ -24,7 +25,7 @@ TREE = 31
 SHARED = 16
 """Medians of one tree: ``(TREE + 1) / 2``, so that their windows share as many values."""
 
-compiled = compiler()
+compiled = compiler(Path(__file__).parent)
 """No fast-math, since the answer is one of the values, bit by bit."""
 
 

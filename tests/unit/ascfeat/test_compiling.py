@@ -1,0 +1,105 @@
+"""Is a kernel that comes from disk the one that was asked for, whoever left it there?"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba.core.caching
+import numpy as np
+import pytest
+
+from ascfeat.compiling import KernelFiles, compiler
+
+KERNELS = """
+from ascfeat.compiling import compiler
+compiled = compiler(__file__)
+
+def adding(number):
+    @compiled
+    def run(x):
+        for i in range(len(x)):
+            x[i] = 10 * x[i] + number
+    return run
+
+one, two, three = adding(1), adding(2), adding(3)
+
+@compiled
+def both(x):
+    one(x)
+    two(x)
+
+@compiled
+def first(x):
+    return x[0]
+"""
+CALL = "import sys, numpy as np, kernels\nx = np.zeros(1)\nfor n in sys.argv[1:]: getattr(kernels, n)(x)\nprint(x[0])"
+
+
+@pytest.fixture
+def call(tmp_path: Path):
+    """``call(kernel, ...)``: what these make of zero, one after the other, in a process of its own."""
+    (tmp_path / "kernels.py").write_text(KERNELS)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(*kernels: str) -> float:
+        done = subprocess.run(
+            [sys.executable, "-c", CALL, *kernels],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return float(done.stdout)
+
+    return run
+
+
+def test_kernels_of_one_function_from_two_processes_are_not_taken_for_each_other(call) -> None:
+    """Numba numbers kernels within a process: ``two`` is the second of the first, ``one`` of the other."""
+    assert call("three", "two") == 32
+    assert call("both") == 12
+    assert call("both") == 12
+
+
+def test_a_kernel_is_compiled_anew_when_its_module_changes(call, tmp_path: Path) -> None:
+    """Even if the file has as many bytes, and the same time."""
+    assert call("two") == 2
+    module = tmp_path / "kernels.py"
+    times = module.stat()
+    module.write_text(KERNELS.replace("10 * x", "99 * x"))
+    os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert call("two", "two") == 99 * 2 + 2
+
+
+def test_files_hold_what_was_kept_for_their_key(tmp_path: Path) -> None:
+    files, others = KernelFiles(tmp_path, "run", "a state"), KernelFiles(tmp_path, "run", "another")
+    assert files.load("float32") is None
+    files.save("float32", [1])
+    files.save("float64", [2])
+    others.save("float32", [3])
+    assert [files.load("float32"), files.load("float64"), others.load("float32")] == [[1], [2], [3]]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_is_not_whole_is_compiled_again(tmp_path: Path) -> None:
+    files = KernelFiles(tmp_path, "run", "a state")
+    files.save("key", list(range(100)))
+    path = files.path("key")
+    whole = path.read_bytes()
+    for torn in (b"", whole[:20], whole[:-1], whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]):
+        path.write_bytes(torn)
+        assert files.load("key") is None
+    files.save("key", [1])
+    assert files.load("key") == [1]
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypatch) -> None:
+    files = KernelFiles(tmp_path / "a file", "run", "a state")
+    files.folder.write_text("")
+    files.save("key", [1])
+    assert files.load("key") is None
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])  # as where all folders are read-only
+
+    @compiler(__file__)
+    def double(x):
+        return 2 * x
+
+    assert double(np.float64(4)) == 8
