@@ -131,8 +131,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         soak = Soak(Path(name), given.seed, given.kills)
         start = time.monotonic()
-        wanted = [soak.whole(f"runs/whole-{seed}", seed) for seed in range(SEEDS)]
-        soak.seconds = (time.monotonic() - start) / SEEDS
+        wanted = [soak.whole(f"runs/whole-{seed}", seed) for seed in range(min(SEEDS, given.runs))]
+        soak.seconds = (time.monotonic() - start) / len(wanted)
         with ThreadPoolExecutor(3) as people:
             verifying = people.submit(soak.verify)
             runs = [people.submit(soak.one, number, wanted) for number in range(given.runs)]
@@ -151,7 +151,9 @@ def main() -> None:
     if left or new:
         raise SystemExit(f"left: processes {left}, shared memory {sorted(new)}")
     print(", ".join(f"{n} {what}" for what, n in sorted(soak.done.items())))
-    print(f"{SEEDS} kinds of run; all weights equal to the bit, the store whole, no process or shared memory left")
+    print(
+        f"{len(wanted)} kinds of run; all weights equal to the bit, the store whole, no process or shared memory left"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ascfeat.recipes import load_recipe, names
+from ascfeat.representations.waveform import Waveform
 from ascfeat.tags import Tagging
 from ascfeat.testing.representations import check_representation
 from ascschemas import plugins
@@ -63,3 +64,18 @@ def test_every_named_recipe(name: str) -> None:
     frames = 2 * rate if name == "cqt_patches" else rate // 2  # the longest filter of that one is nearly two seconds
     audio = AudioFormat(sample_rate=rate, channels=channels, frames=frames)
     check_representation(parameters | (TAGS if tags else {}), audio, tags=tags)
+
+
+@pytest.mark.parametrize(("transform", "promise"), [
+    (lambda x: x.astype(np.float64), "float64, not float32"),
+    (lambda x: x[..., 1:], "layout"),
+    (lambda x: x / np.float32(0), "not finite"),
+    (lambda x: x * np.arange(1, len(x) + 1, dtype=np.float32)[:, None, None], "the order of clips"),
+    (lambda x: x * np.float32(len(x)), "the batch they are in"),
+    (lambda x: x / np.abs(x).max(axis=-1, keepdims=True), "the level of a recording is lost"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_broken_promise_is_found(transform, promise: str, monkeypatch) -> None:
+    monkeypatch.setattr(Waveform, "build", lambda *given, **how: transform)
+    with pytest.raises(AssertionError, match=promise):
+        check_representation({"kind": "waveform"}, AudioFormat(sample_rate=16_000, channels=2, frames=400))

@@ -1,10 +1,8 @@
 """A killed extraction, run again, gives the store that an undisturbed one gives, to the byte."""
 
 import hashlib
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -33,14 +31,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def whole(dataset: Path) -> dict[str, str]:
-    """Every file of a store that nobody interrupted."""
-    features = dataset.parent / "whole"
-    subprocess.run(command(dataset, features), check=True, capture_output=True)
-    return files(features)
-
-
 def command(dataset: Path, features: Path) -> list[str]:
     recipe = dataset.parent / "small.yaml"
     return ["ascfeat", "extract", "--recipe", str(recipe), str(dataset), "--features", str(features), "--device", "cpu"]
@@ -53,17 +43,10 @@ def files(features: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(int(os.environ.get("ASC_TEST_KILL_LOOPS", "1"))))
-def test_killed_at_any_moment_again_and_again(dataset: Path, whole: dict[str, str], tmp_path: Path, seed: int) -> None:
-    arguments = [dataset, dataset.parent / "small.yaml", tmp_path / "features", seed, 2]
-    loop = [sys.executable, str(Path(__file__).with_name("kill_loop.py")), *map(str, arguments)]
-    kills = int(subprocess.run(loop, check=True, capture_output=True, text=True).stdout)
-    assert kills >= 2, "too few kills hit for this to prove anything"
-    assert files(tmp_path / "features") == whole
-
-
-@pytest.mark.slow
-def test_the_command_itself_killed_once_it_has_written(dataset: Path, whole: dict[str, str], tmp_path: Path) -> None:
+def test_the_command_itself_killed_once_it_has_written(dataset: Path, tmp_path: Path) -> None:
+    """Kills at random moments, of extractions and refreshes, are those of ``tests/benchmarks/kills.py``."""
+    undisturbed = dataset.parent / "whole"
+    subprocess.run(command(dataset, undisturbed), check=True, capture_output=True)
     process = subprocess.Popen(command(dataset, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(tmp_path.glob("*/small.zarr/ledger/record/c/[0-9]*")):
         time.sleep(0.001)
@@ -75,4 +58,4 @@ def test_the_command_itself_killed_once_it_has_written(dataset: Path, whole: dic
     assert "not finished" in info.stdout or process.returncode == 0
     again = subprocess.run(command(dataset, tmp_path), capture_output=True, text=True, check=True)
     assert "going on" in again.stdout or "to be sealed" in again.stdout or process.returncode == 0
-    assert files(tmp_path) == whole
+    assert files(tmp_path) == files(undisturbed)

@@ -30,7 +30,7 @@ NARROW = {
     "xception_multiscale": ["family.stem=[4,8]", "family.entry=[8,12,16]", "family.middle=1", "family.exit=[16,20,24]"],
     "resnet50_transfer": ["family.widths=[8,12]", "family.depths=[1,1]"],
     "dcnn_stap": ["family.widths=[4,4,8,8]"],
-    "waveform_tag_resnet": ["family.stem_filters=32"],
+    "waveform_tag_resnet": ["family.stem_filters=8", "family.widths=[8,8,8,8,8,8,32]"],
     "tagger_resnet34": ["family.widths=[8,12]", "family.depths=[1,1]", "family.hidden=16", "augmentation.crop=none"],
 }
 FULL = {"tagger_resnet34": ["augmentation.crop=none"]}  # clips may be shorter

@@ -1,10 +1,9 @@
-"""A dataset that changes: its store follows, by the installed commands, and whatever kills them on the way."""
+"""A dataset that changes: its store follows, by the installed commands."""
 
 import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +78,3 @@ def test_the_store_follows_its_dataset(root: Path) -> None:
     assert "values: 17 clips equal, 1 different" in apart.stdout
     gone = subprocess.run(["ascfeat", "gc", "features"], capture_output=True, text=True, check=True)
     assert gone.stdout == "Nothing can go.\n"
-
-
-@pytest.mark.slow
-def test_a_refresh_killed_at_any_moment(root: Path) -> None:
-    """There and back, killed up to four times each way: every time the store that a fresh extraction makes."""
-    shutil.copytree("noises", "a")
-    shutil.copytree("noises", "b")
-    change(root / "b")
-    loop = [sys.executable, str(Path(__file__).with_name("refresh_kill_loop.py")), "noises", "small.yaml", "features"]
-    done = subprocess.run([*loop, "0", "4"], check=True, capture_output=True, text=True)
-    assert int(done.stdout) >= 4, "too few kills hit for this to prove anything"
-    rounds = len(list(Path().glob("features-[0-9]*")))
-    assert rounds >= 4
-    for count in range(rounds):
-        assert files(f"features-{count}") == files(f"features-{'ba'[count % 2]}")
-    assert files("features-a") != files("features-b")

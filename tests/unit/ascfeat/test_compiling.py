@@ -27,46 +27,50 @@ one, two, three = adding(1), adding(2), adding(3)
 @compiled
 def both(x):
     one(x)
-    two(x)
-
-@compiled
-def first(x):
-    return x[0]
+    two(x)"""
+CALL = """
+import sys, numpy as np, kernels
+x, hits = np.zeros(1), 0
+for name in sys.argv[1:]:
+    kernel = getattr(kernels, name)
+    kernel(x)
+    hits += sum(kernel.stats.cache_hits.values())
+print(x[0], hits)
 """
-CALL = "import sys, numpy as np, kernels\nx = np.zeros(1)\nfor n in sys.argv[1:]: getattr(kernels, n)(x)\nprint(x[0])"
 
 
 @pytest.fixture
 def call(tmp_path: Path):
-    """``call(kernel, ...)``: what these make of zero, one after the other, in a process of its own."""
+    """``call(kernel, ...)``: what these make of zero, one after the other in a process; how many came from disk."""
     (tmp_path / "kernels.py").write_text(KERNELS)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def run(*kernels: str) -> float:
+    def run(*kernels: str) -> tuple[float, int]:
         done = subprocess.run(
             [sys.executable, "-c", CALL, *kernels],
             env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return float(done.stdout)
+        value, hits = done.stdout.split()
+        return float(value), int(hits)
 
     return run
 
 
 def test_kernels_of_one_function_from_two_processes_are_not_taken_for_each_other(call) -> None:
     """Numba numbers kernels within a process: ``two`` is the second of the first, ``one`` of the other."""
-    assert call("three", "two") == 32
-    assert call("both") == 12
-    assert call("both") == 12
+    assert call("three", "two") == (32, 0)
+    assert call("both") == (12, 0)
+    assert call("both") == (12, 1)
 
 
 def test_a_kernel_is_compiled_anew_when_its_module_changes(call, tmp_path: Path) -> None:
     """Even if the file has as many bytes, and the same time."""
-    assert call("two") == 2
+    assert [call("two"), call("two")] == [(2, 0), (2, 1)]
     module = tmp_path / "kernels.py"
     times = module.stat()
     module.write_text(KERNELS.replace("10 * x", "99 * x"))
     os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert call("two", "two") == 99 * 2 + 2
+    assert call("two", "one") == (99 * 2 + 1, 0)
 
 
 def test_files_hold_what_was_kept_for_their_key(tmp_path: Path) -> None:
