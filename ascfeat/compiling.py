@@ -10,6 +10,7 @@ is named by the values it was made for, and its file by all that it depends on.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import pickle
 import uuid
@@ -21,6 +22,8 @@ import numba
 from numba.core.serialize import dumps
 
 DIGEST_BYTES = 32
+DIGITS = 32
+"""Of a digest in the name of a file."""
 
 
 def compiler(sources: str | Path, fastmath: Set[str] = frozenset()) -> Callable[[Callable[..., Any]], Any]:
@@ -58,7 +61,7 @@ class KernelFiles:
     folder : Path
         Where they lie.
     name : str
-        Of the kernel.
+        Of the kernel, as numba gives it: module and function, line, Python.
     state : str
         Digest of the code that it is compiled from.
     """
@@ -68,8 +71,8 @@ class KernelFiles:
 
     def path(self, key: object) -> Path:
         """The file for ``key``: the types of the arguments, the processor, and the kernel's bytecode."""
-        whole = repr((numba.__version__, self.state, key))
-        return self.folder / f"{self.name}.{hashlib.sha256(whole.encode()).hexdigest()[:32]}.nbc"
+        digest = hashlib.sha256(repr((numba.__version__, self.state, key)).encode()).hexdigest()
+        return self.folder / f"{self.name}.{self.state[:DIGITS]}.{digest[:DIGITS]}.nbc"
 
     def load(self, key: object) -> Any:
         """What was kept for ``key``; None where there is nothing, or not the whole of it."""
@@ -81,7 +84,7 @@ class KernelFiles:
         return pickle.loads(data) if hashlib.sha256(data).digest() == digest else None
 
     def save(self, key: object, data: object) -> None:
-        """Keep ``data`` for ``key``; where that cannot be written, the next process compiles again."""
+        """Keep ``data`` for ``key``, and nothing of other states; what cannot be written is compiled again."""
         content, path = dumps(data), self.path(key)  # type: ignore[no-untyped-call]
         aside = path.with_suffix(f".{uuid.uuid4().hex}")
         with contextlib.suppress(OSError):
@@ -90,6 +93,14 @@ class KernelFiles:
                 aside.replace(path)
             finally:
                 aside.unlink(missing_ok=True)
+            for other in self._of_other_states():
+                other.unlink(missing_ok=True)
+
+    def _of_other_states(self) -> list[Path]:
+        """What is kept of this kernel, wherever it stood in its module, but was compiled from other code."""
+        kernel, _, line_and_python = self.name.rpartition("-")
+        same = f"{glob.escape(kernel)}-*.{line_and_python.partition('.')[2]}.*"
+        return [p for p in self.folder.glob(same) if f".{self.state[:DIGITS]}." not in p.name]
 
     def flush(self) -> None:
         """Nothing: numba asks for it when it is told to compile a kernel again, and that one has the same code."""

@@ -74,17 +74,30 @@ def test_a_kernel_is_compiled_anew_when_its_module_changes(call, tmp_path: Path)
 
 
 def test_files_hold_what_was_kept_for_their_key(tmp_path: Path) -> None:
-    files, others = KernelFiles(tmp_path, "run", "a state"), KernelFiles(tmp_path, "run", "another")
+    files, elsewhere = (KernelFiles(tmp_path, f"m.{name}-7.py311", "a" * 64) for name in ("run", "run.1"))
     assert files.load("float32") is None
     files.save("float32", [1])
     files.save("float64", [2])
-    others.save("float32", [3])
-    assert [files.load("float32"), files.load("float64"), others.load("float32")] == [[1], [2], [3]]
+    elsewhere.save("float32", [3])
+    assert [files.load("float32"), files.load("float64"), elsewhere.load("float32")] == [[1], [2], [3]]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_other_code_was_compiled_to_goes(tmp_path: Path) -> None:
+    """It would be 15 MB for each state of the code; kernels of another name, and another Python's, stay."""
+    names = {"m.run-7.py311": "a", "m.run-9.py311": "b", "m.run.1-7.py311": "a", "m.run-7.py312": "a"}
+    old, new, other, of_another_python = (KernelFiles(tmp_path, n, 64 * s) for n, s in names.items())
+    for files in (old, other, of_another_python):
+        files.save("float32", [1])
+    (tmp_path / "m.run-7.py311.nbi").write_text("numba's own, as it was")
+    new.save("float64", [2])
+    assert old.load("float32") is None
+    assert [other.load("float32"), of_another_python.load("float32"), new.load("float64")] == [[1], [1], [2]]
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_what_is_not_whole_is_compiled_again(tmp_path: Path) -> None:
-    files = KernelFiles(tmp_path, "run", "a state")
+    files = KernelFiles(tmp_path, "m.run-7.py311", "a" * 64)
     files.save("key", list(range(100)))
     path = files.path("key")
     whole = path.read_bytes()
@@ -96,7 +109,7 @@ def test_what_is_not_whole_is_compiled_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypatch) -> None:
-    files = KernelFiles(tmp_path / "a file", "run", "a state")
+    files = KernelFiles(tmp_path / "a file", "m.run-7.py311", "a" * 64)
     files.folder.write_text("")
     files.save("key", [1])
     assert files.load("key") is None
