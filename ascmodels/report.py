@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ascmodels.checkpoint import put
 from ascschemas.report import BesideClaim, Confusion, Report, Score
 from ascschemas.run import Initial, Progress
-from ascschemas.training import TrainingRecipe
+from ascschemas.training import Augmentation, TrainingRecipe
 
 INK, SIGNAL, PALE = "#222222", "#b3421c", "#8a8a8a"
 
@@ -85,8 +85,9 @@ def draw_curves(progress: Progress, recipe: TrainingRecipe, file: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     watched = f"{recipe.selection.side if recipe.selection.side != 'last' else 'validation'} side"
-    _curve(left, epochs, [r.loss for r in progress.rows], [r.watched_loss for r in progress.rows], watched)
-    _curve(right, epochs, [r.accuracy for r in progress.rows], [r.watched_accuracy for r in progress.rows], watched)
+    names = "training" if recipe.augmentation == Augmentation() else "training, augmented", watched
+    _curve(left, epochs, [r.loss for r in progress.rows], [r.watched_loss for r in progress.rows], names)
+    _curve(right, epochs, [r.accuracy for r in progress.rows], [r.watched_accuracy for r in progress.rows], names)
     left.set_ylabel("loss")
     right.set_ylabel(recipe.metric)
     right.set_ylim(0, 1)
@@ -179,13 +180,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     yield ""
 
 
-def _curve(axes: Axes, epochs: list[int], trained: list[float], watched: list[float | None], name: str) -> None:
+def _curve(
+    axes: Axes, epochs: list[int], trained: list[float], watched: list[float | None], names: tuple[str, str]
+) -> None:
     mark = "o" if len(epochs) < 30 else ""
-    axes.plot(epochs, trained, color=PALE, marker=mark, markersize=3, label="training, augmented")
+    axes.plot(epochs, trained, color=PALE, marker=mark, markersize=3, label=names[0])
     if any(v is not None for v in watched):
-        axes.plot(
-            epochs, [np.nan if v is None else v for v in watched], color=SIGNAL, marker=mark, markersize=3, label=name
-        )
+        scored = [np.nan if v is None else v for v in watched]
+        axes.plot(epochs, scored, color=SIGNAL, marker=mark, markersize=3, label=names[1])
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)

@@ -29,6 +29,13 @@ class Focal(Frozen):
     temperature: Positive = 1.0
     """T of the heated-up softmax, inside the loss."""
 
+    @model_validator(mode="after")
+    def _some_class_counts(self) -> Self:
+        weights = self.alpha.values() if isinstance(self.alpha, dict) else self.alpha
+        if weights is not None and not any(weights):
+            raise ValueError("every class has weight 0 in alpha, so that nothing would be learnt")
+        return self
+
 
 class CrossEntropy(Frozen):
     """Cross-entropy over a heated-up softmax ``p = softmax(z / temperature)``."""

@@ -39,6 +39,8 @@ def test_kind_decides_the_parameters():
         {"selection": {"side": "validation", "fraction": 0}},
         {"selection": {"side": "last", "fraction": 0}, "early_stopping": 3},
         {"selection": {"side": "last", "fraction": 0}, "schedule": {"kind": "plateau"}},
+        {"objective": {"kind": "focal", "alpha": (0, 0)}},
+        {"objective": {"kind": "focal", "alpha": {"bus": 0}}},
     ],
 )
 def test_refuses_what_cannot_be_meant(bad):
