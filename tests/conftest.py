@@ -16,10 +16,13 @@ import servers
 from hypothesis import settings
 from quick_commands import quick_commands
 
+from asccli.memory import keep_freed_memory
+
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the tests themselves run in parallel
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["ASC_CACHE"] = tempfile.mkdtemp(prefix="ascfeat-tests-")  # digests of recordings are not a person's own
+keep_freed_memory()  # as the commands do: fresh memory can cost more than what is computed in it
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
