@@ -10,6 +10,7 @@ is named by the values it was made for, and its file by all that it depends on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import hashlib
 import pickle
@@ -70,8 +71,8 @@ class KernelFiles:
         self.folder, self.name, self.state = folder, name, state
 
     def path(self, key: object) -> Path:
-        """The file for ``key``: the types of the arguments, the processor, and the kernel's bytecode."""
-        digest = hashlib.sha256(repr((numba.__version__, self.state, key)).encode()).hexdigest()
+        """The file of this state for ``key``: the arguments' types, the processor, and the kernel's bytecode."""
+        digest = hashlib.sha256(repr((numba.__version__, key)).encode()).hexdigest()
         return self.folder / f"{self.name}.{self.state[:DIGITS]}.{digest[:DIGITS]}.nbc"
 
     def load(self, key: object) -> Any:
@@ -106,6 +107,7 @@ class KernelFiles:
         """Nothing: numba asks for it when it is told to compile a kernel again, and that one has the same code."""
 
 
+@functools.cache
 def _digest_of(sources: Path) -> str:
     modules = sorted(sources.glob("*.py")) if sources.is_dir() else [sources]
     digests = [hashlib.sha256(m.read_bytes()).hexdigest() for m in [*modules, Path(__file__)]]

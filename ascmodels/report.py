@@ -85,7 +85,7 @@ def draw_curves(progress: Progress, recipe: TrainingRecipe, file: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     watched = f"{recipe.selection.side if recipe.selection.side != 'last' else 'validation'} side"
-    names = "training" if recipe.augmentation == Augmentation() else "training, augmented", watched
+    names = ("training" if recipe.augmentation == Augmentation() else "training, augmented", watched)
     _curve(left, epochs, [r.loss for r in progress.rows], [r.watched_loss for r in progress.rows], names)
     _curve(right, epochs, [r.accuracy for r in progress.rows], [r.watched_accuracy for r in progress.rows], names)
     left.set_ylabel("loss")

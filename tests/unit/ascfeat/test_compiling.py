@@ -27,7 +27,8 @@ one, two, three = adding(1), adding(2), adding(3)
 @compiled
 def both(x):
     one(x)
-    two(x)"""
+    two(x)
+"""
 CALL = """
 import sys, numpy as np, kernels
 x, hits = np.zeros(1), 0
