@@ -154,6 +154,7 @@ def _opened(beside: Folder, path: Path) -> TextIO:
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             return open(handle, "r+", encoding="utf-8", errors="replace")  # noqa: PTH123
         except FileNotFoundError:
+            beside.make()
             beside.create(path.name, b"")
 
 

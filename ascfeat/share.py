@@ -188,6 +188,7 @@ def _open_target(task: Transfer, held: Held) -> None:
         held.check()
         target.clear()
         beside.write(task.mark, [task.digest.encode()])
+    target.make()
 
 
 def _refuse_other(task: Transfer) -> None:

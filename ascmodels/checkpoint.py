@@ -113,7 +113,8 @@ class RunFolder:
         aside = _aside(final)
         try:
             shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            final.parent.mkdir(exist_ok=True)  # not those above it: they may lie on a share that was unmounted
+            aside.mkdir()
             write(aside)
             (aside / SUMS).write_text(_sums(aside), encoding="utf-8")
             (aside / PROGRESS).write_text(progress.model_dump_json(indent=1), encoding="utf-8")
@@ -140,6 +141,11 @@ class RunFolder:
             shutil.rmtree(self.checkpoint(epoch), ignore_errors=True)
 
     def _cannot_write(self, error: OSError | RuntimeError, epoch: int) -> RunError:
+        if not self.path.is_dir():
+            return RunError(
+                f"{self.path} is not there any more: the checkpoint of epoch {epoch} cannot be written.",
+                todo="Mount it again, or put it back, then run the same command with --resume.",
+            )
         why = getattr(error, "strerror", None) or "the disk is full, or broken"  # torch's own words name its source
         kept = "earlier checkpoints are kept" if self.epochs() else "no epoch had finished"
         return RunError(

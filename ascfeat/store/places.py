@@ -111,6 +111,14 @@ class Place(ABC):
         """Names directly below that hold something, hidden ones left out, sorted."""
 
     @abstractmethod
+    def make(self) -> None:
+        """Make this place, and what holds it, where it is not there yet.
+
+        ``write`` and ``create`` do not: a folder that is not there any more may lie on a share that was unmounted, and
+        what they would make in its stead is somebody's own disk.
+        """
+
+    @abstractmethod
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
         """Write a file; it is durable, and whole for every reader, when this returns. An older one is replaced."""
 
@@ -259,9 +267,13 @@ class Folder(Place):
         return sorted(p.name for p in self.path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
     @override
+    def make(self) -> None:
+        self._make(self.path)
+
+    @override
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
         path = self._at(key)
-        self._make(path.parent)
+        self._make(path.parent, below=self.path)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         try:
             with _named(path), open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
@@ -279,7 +291,7 @@ class Folder(Place):
     @override
     def create(self, key: str, data: bytes) -> bool:
         path = self._at(key)
-        self._make(path.parent)
+        self._make(path.parent, below=self.path)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
         try:
             with _named(path), open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
@@ -323,7 +335,7 @@ class Folder(Place):
 
     @override
     def adopt(self, folder: Path, last: str) -> bool:
-        self._make(self.path.parent)
+        self.parent.make()
         for file in (*folder.rglob("*"), folder):
             file.chmod(self._mode(self.path.parent, 0o777 if file.is_dir() else 0o666))
             sync(file)
@@ -362,17 +374,17 @@ class Folder(Place):
 
     def aside(self) -> Path:
         """A new hidden folder beside this place, to be adopted."""
-        self._make(self.path.parent)
+        self.parent.make()
         return Path(tempfile.mkdtemp(prefix=f".{self.name}.", suffix=PARTIAL, dir=self.path.parent))
 
     def _at(self, key: str) -> Path:
         return Path(self._below.path(key)) if key else self.path
 
-    def _make(self, folder: Path) -> None:
-        """Make a folder and those above it, each with its group's rights and on the disk."""
-        if folder.is_dir():
+    def _make(self, folder: Path, *, below: Path | None = None) -> None:
+        """Make a folder and those above it up to ``below``, each with its group's rights and on the disk."""
+        if folder == below or folder.is_dir():
             return
-        self._make(folder.parent)
+        self._make(folder.parent, below=below)
         try:
             folder.mkdir()
         except FileExistsError:

@@ -130,6 +130,10 @@ class Bucket(_Remote):
         return sum(size for _, size in self.objects.listed(self.prefix))
 
     @override
+    def make(self) -> None:
+        """Nothing: a bucket has keys, and no folders."""
+
+    @override
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
         self.objects.put(self._file(key), pieces)
 
@@ -228,6 +232,10 @@ class Web(_Remote):
     @override
     def total(self) -> int | None:
         return None
+
+    @override
+    def make(self) -> NoReturn:
+        raise refuse_writing(self)
 
     @override
     def write(self, key: str, pieces: Iterable[Piece]) -> NoReturn:

@@ -93,6 +93,21 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(opened):
         assert folder.epochs() == [1]
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_folder_that_goes_is_said_and_not_made_anew(opened, epoch):
+    """It may lie on a share that was unmounted: what is in its stead is somebody's own disk."""
+    with opened() as folder:
+        if epoch > 1:
+            folder.publish(progress(1, 1), weights)
+        elsewhere = folder.path.rename(folder.path.with_name("elsewhere"))
+        with pytest.raises(RunError, match=f"not there any more: the checkpoint of epoch {epoch}"):
+            folder.publish(progress(epoch, 1), weights)
+        assert not folder.path.exists()
+        elsewhere.rename(folder.path)
+    with opened(resume=True) as folder:
+        assert folder.progress().epoch == epoch - 1
+
+
 def test_an_unfinished_run_goes_on_only_when_asked(opened):
     with opened() as folder:
         folder.publish(progress(1, 1), weights)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from ascfeat import share
 from ascfeat.store import Folder, Writer, create, open_store, row, verify
 from ascfeat.store.metadata import SPARE
+from ascfeat.store.places import Piece
 from ascfeat.testing.stores import CLIPS, UNIT, header_of, log_layout, make_store, manifest_of, values_for
 from ascschemas.problems import StoreError
 from ascschemas.store import ClipRecord
@@ -50,6 +52,49 @@ def test_a_worker_that_was_given_up_writes_into_no_sealed_store(tmp_path: Path) 
     with pytest.raises(StoreError, match="or finished"):
         worker.write(0, [])
     np.testing.assert_array_equal(again.read([0]), sealed.read([0]))
+
+
+class Vanishing(Folder):
+    """A folder on a share that is unmounted just before its n-th write."""
+
+    def __init__(self, path: Path, n: int) -> None:
+        super().__init__(path)
+        self.left = n
+
+    def write(self, key: str, pieces: Iterable[Piece]) -> None:
+        if not self.left:
+            self.path.parent.rename(self.path.parent.with_name("unmounted"))
+        self.left -= 1
+        super().write(key, pieces)
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_a_store_that_goes_between_two_files_of_a_unit_is_not_made_anew(tmp_path: Path, n: int) -> None:
+    layout, values = log_layout(), values_for(log_layout(), 0)
+    header, at = header_of(layout, manifest_of(), {}), tmp_path / "share" / "s.zarr"
+    at.parent.mkdir()
+    create(at, header, manifest_of())
+    worker = Writer(Vanishing(at, n), sweep=False)
+    with pytest.raises((FileNotFoundError, StoreError)):
+        worker.write(0, [row(ClipRecord(), values[i], header) for i in range(UNIT)])
+    assert [p.name for p in tmp_path.iterdir()] == ["unmounted"]
+    there = Writer(tmp_path / "unmounted" / "s.zarr")
+    assert there.unit_record(0) is None
+    there.write(0, [row(ClipRecord(), values[i], header) for i in range(UNIT)])
+    assert there.unit_record(0) is not None
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_a_copy_that_goes_half_way_is_not_made_anew(tmp_path: Path, n: int) -> None:
+    source = make_store(tmp_path / "mine" / "s.zarr")
+    with pytest.raises((FileNotFoundError, StoreError)):
+        share.run(share.transfer(source.place, Vanishing(tmp_path / "share" / "s.zarr", n)), threads=1)
+    assert {p.name for p in tmp_path.iterdir()} == {"mine", "unmounted"}
+    (tmp_path / "unmounted").rename(tmp_path / "share")
+    copied = share.run(share.transfer(source.place, tmp_path / "share" / "s.zarr"))
+    assert copied.made
+    assert copied.sent == copied.files - n
+    assert list(verify(open_store(tmp_path / "share" / "s.zarr"))) == []
 
 
 def test_a_copy_that_was_damaged_is_healed_by_copying_again(tmp_path: Path) -> None:

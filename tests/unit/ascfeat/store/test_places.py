@@ -25,8 +25,11 @@ CONTENT = {"a/b": b"0123456789", "a/b.c": b"next", "a/d/e": b"deep", "top": b"",
 def place(request, tmp_path) -> Place:
     """An empty place to read and write."""
     if request.param == "folder":
-        return open_place(tmp_path / "library" / "place")
-    return open_place(f"{request.getfixturevalue('bucket')}/library/place")
+        made = open_place(tmp_path / "library" / "place")
+    else:
+        made = open_place(f"{request.getfixturevalue('bucket')}/library/place")
+    made.make()
+    return made
 
 
 @pytest.fixture(params=["folder", "bucket", "web"])
@@ -43,6 +46,7 @@ def filled(request, tmp_path) -> Place:
 
 
 def _write(place):
+    place.make()
     for key, data in CONTENT.items():
         place.write(key, [data])
 
@@ -246,6 +250,7 @@ def test_adopts_a_folder_once(place, tmp_path):
 def test_clears_itself_and_leaves_its_neighbours(place):
     neighbour = place.parent / f"{place.name}.other"
     for each in (place, neighbour):
+        each.make()
         each.write("zarr.json", [b"{}"])
         each.write("a/c/0", [b"1"])
     place.clear()
@@ -274,6 +279,35 @@ def test_zarr_reads_it(place):
 # of folders alone
 
 
+@pytest.mark.parametrize("write", [lambda p, key: p.write(key, [b"1"]), lambda p, key: p.create(key, b"1")])
+@pytest.mark.parametrize("key", ["top", "a/c/0"])
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path, write, key):
+    """It may lie on a share that was unmounted: what is in its stead is somebody's own disk."""
+    place = Folder(tmp_path / "library" / "place")
+    with pytest.raises(FileNotFoundError):
+        write(place, key)
+    assert not list(tmp_path.iterdir())
+    place.make()
+    place.make()
+    write(place, key)
+    assert place.read(key) == b"1"
+
+
+def test_a_share_that_goes_while_a_file_is_written(tmp_path):
+    place, elsewhere = Folder(tmp_path / "place"), tmp_path / "elsewhere"
+    place.make()
+
+    def pieces():
+        yield b"half"
+        place.path.rename(elsewhere)
+        yield b"whole"
+
+    with pytest.raises(FileNotFoundError):
+        place.write("a/c/0", pieces())
+    assert [p.name for p in tmp_path.iterdir()] == ["elsewhere"]
+    assert list(Folder(elsewhere).files()) == []
+
+
 def test_everything_below_a_groups_folder_is_the_groups_whatever_the_umask(tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -287,6 +321,7 @@ from pathlib import Path
 from ascfeat.lock import exclusive
 from ascfeat.store.places import Folder
 place = Folder(Path({str(shared)!r}) / "data" / "x.zarr")
+place.make()
 place.write("a/c/0", [b"1"])
 place.create("a/once", b"1")
 (place.parent / "y.zarr").adopt(Path({str(aside)!r}), "b/zarr.json")
@@ -305,7 +340,9 @@ def test_elsewhere_the_umask_rules(tmp_path):
     code = f"""
 import os; os.umask(0o027)
 from ascfeat.store.places import Folder
-Folder({str(tmp_path / "x")!r}).write("a/b", [b"1"])
+place = Folder({str(tmp_path / "x")!r})
+place.make()
+place.write("a/b", [b"1"])
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert stat.S_IMODE((tmp_path / "x" / "a" / "b").stat().st_mode) == 0o640
@@ -368,6 +405,7 @@ def test_the_umask_is_read_and_stays(tmp_path):
 
 def test_leftovers_of_a_killed_writer_are_swept_and_never_listed(tmp_path):
     place = Folder(tmp_path / "x.zarr")
+    place.make()
     place.write("a/0", [b"1"])
     (place.path / "a" / ".1.abc.partial").write_bytes(b"half")
     (tmp_path / ".x.zarr.abc.partial").mkdir()
