@@ -6,6 +6,7 @@ they are read, eight samples each, so that reading, decoding, digests and statis
 """
 
 import hashlib
+import itertools
 import os
 import struct
 import sys
@@ -30,6 +31,12 @@ HEADER = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + 2 * SAMPLES, b"WAVE", b
                      b"data", 2 * SAMPLES)  # fmt: skip
 
 
+HOLD = "WEIGHTLESS_HOLD"
+"""Names a file in the environment: while it is there, a process computes ``HELD_AFTER`` clips and then waits."""
+HELD_AFTER = 16
+_computed = itertools.count()
+
+
 class Weightless(Frozen):
     """The waveform's samples times a factor, which may take as long as is asked for."""
 
@@ -51,6 +58,9 @@ class Weightless(Frozen):
         """The callable that multiplies, after a pause."""
 
         def transform(waveforms):
+            number, hold = next(_computed), os.environ.get(HOLD, "")
+            while number >= HELD_AFTER and os.path.exists(hold):  # noqa: PTH110  # False, too, where nobody may look
+                time.sleep(0.005)
             if self.milliseconds:
                 time.sleep(self.milliseconds / 1000)
             return waveforms * waveforms.dtype.type(self.factor)

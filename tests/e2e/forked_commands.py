@@ -21,6 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import weightless
+
 from asccli.ascfeat import ascfeat
 from asccli.output import run
 
@@ -31,6 +35,8 @@ class Command:
 
     process: int
     log: Path
+    hold: Path
+    """While it is there, a command that was started to be held does not come to its end."""
 
     @property
     def said(self) -> str:
@@ -73,10 +79,22 @@ class World:
         log = self.folder / f"log-{self.count}.txt"
         log.touch(mode=0o666)
         log.chmod(0o666)
-        return Command(self.ask(run=[str(w) for w in words], log=str(log), env=env, user=user), log)
+        return Command(
+            self.ask(run=[str(w) for w in words], log=str(log), env=env, user=user), log, log.with_suffix(".hold")
+        )
+
+    def start_held(self, *words: object, user: int | None = None, **env: str) -> Command:
+        """Start ``ascfeat`` with a weightless recipe: it gets half way, and waits there until :meth:`end` is called.
+
+        So whatever is done to it meets it at work, though this process may get no time for a while.
+        """
+        hold = self.folder / f"log-{self.count + 1}.hold"
+        hold.touch()
+        return self.start(*words, user=user, **{weightless.HOLD: str(hold)}, **env)
 
     def end(self, command: Command) -> tuple[int, str]:
         """Exit status of a command, and all that it said; it must come to its end."""
+        command.hold.unlink(missing_ok=True)
         until(lambda: _ended(command.process))
         return self.ask(wait=command.process), command.said
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import weightless
-from forked_commands import World
+from forked_commands import World, until
 
 from ascfeat.extract import extract
 from ascfeat.recipes import load_recipe
@@ -75,7 +75,8 @@ def test_two_people_extract_the_same(bench: Path, world: World, tmp_path: Path, 
     """One works; the other waits, is told for whom, and finds nothing left to do."""
     features = str(tmp_path / "features") if where == "folder" else request.getfixturevalue("bucket")
     env = seaweed.environment() if where == "bucket" else {}
-    both = [world.start(*words(bench, features), **env) for _ in range(2)]
+    both = [world.start_held(*words(bench, features), **env) for _ in range(2)]
+    until(lambda: any("waiting" in c.said for c in both))
     ends = dict(zip([c.process for c in both], [world.end(c) for c in both], strict=True))
     assert [status for status, _ in ends.values()] == [0, 0], ends
     waited = {process: said for process, (_, said) in ends.items() if "waiting" in said}

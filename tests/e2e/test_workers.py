@@ -225,21 +225,25 @@ def test_a_signal_stops_the_job_and_says_how_far_it_is(
     dataset, whole, tmp_path: Path, workers: str, number: int
 ) -> None:
     """Ctrl-C reaches every process of the terminal's group; a batch system signals one."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    features = tmp_path / "features"
     job = subprocess.Popen(
-        command(dataset, tmp_path, "slow", "--workers", workers),
+        command(dataset, features, "slow", "--workers", workers), env={**os.environ, weightless.HOLD: str(hold)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    until(lambda: records(tmp_path, "slow") >= 2, job)
+    until(lambda: records(features, "slow") >= 2, job)
     (os.killpg if number == signal.SIGINT else os.kill)(job.pid, number)
+    hold.unlink()
     said, _ = job.communicate(timeout=120)
     assert job.returncode == (130 if number == signal.SIGINT else 143), said
     assert "Traceback" not in said
     done = int(said.split(" of 50 clips are done")[0].split()[-1])
     assert 8 <= done < CLIPS, said
     assert "the same command goes on from there" in said
-    (outcome,) = fill(dataset, tmp_path, "slow", workers=Threads(2))
+    (outcome,) = fill(dataset, features, "slow", workers=Threads(2))
     assert outcome.computed <= CLIPS - done
-    assert files(tmp_path) == of(whole, "slow")
+    assert files(features) == of(whole, "slow")
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch) -> None:
@@ -252,16 +256,24 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch) -> None:
 
 
 def test_two_people_at_once_one_works_and_the_other_waits(dataset, whole, tmp_path: Path) -> None:
-    first = subprocess.Popen(command(dataset, tmp_path, "slow", "--threads", "1"), stdout=subprocess.DEVNULL)
-    until(lambda: records(tmp_path, "slow") >= 1, first)
+    hold, features = tmp_path / "hold", tmp_path / "features"
+    hold.touch()
+    env = {**os.environ, weightless.HOLD: str(hold)}
+    first = subprocess.Popen(command(dataset, features, "slow", "--threads", "1"), stdout=subprocess.DEVNULL, env=env)
+    until(lambda: records(features, "slow") >= 1, first)
     with pytest.raises(StoreError, match=f"process {first.pid}"):
-        fill(dataset, tmp_path, "slow", workers=Threads(2))
+        fill(dataset, features, "slow", workers=Threads(2))
     said: list[str] = []
-    (outcome,) = fill(dataset, tmp_path, "slow", workers=Threads(2), wait=said.append)
+
+    def waiting(line: str) -> None:
+        said.append(line)
+        hold.unlink(missing_ok=True)
+
+    (outcome,) = fill(dataset, features, "slow", workers=Threads(2), wait=waiting)
     assert first.wait() == 0
     assert f"process {first.pid}" in said[0]
     assert outcome.computed == 0
-    assert files(tmp_path) == of(whole, "slow")
+    assert files(features) == of(whole, "slow")
 
 
 @pytest.mark.parametrize("options", [["--workers", "many"], ["--workers", "0"], ["--workers", "2", "--threads", "2"]])
