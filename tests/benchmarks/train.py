@@ -232,7 +232,7 @@ def families(folder: Path, given: argparse.Namespace) -> None:
     columns = "".join(f" {precision}, clips/s |" for precision in given.precisions)
     print(f"| recipe | family | a clip | examples |{columns}\n|---|---|---|--:|{'--:|' * len(given.precisions)}")
     for name, (family, axes, shape, patches) in FAMILIES.items():
-        shape = (*shape[:-1], max(shape[-1] // given.shorter, 1))
+        shape = (*shape[:-1], max(shape[-1] // given.shorter, patches.width if patches else 1))
         made = Layout(axes=tuple(Axis(name=n, size=s) for n, s in zip(axes, shape, strict=True)), quantity="any")
         store = make_store(folder / f"{name}.zarr", clips, shape=made, patches=patches, clips_per_unit=8)
         rates = []

@@ -22,22 +22,25 @@ from pathlib import Path
 
 import psutil
 
-from ascmodels.checkpoint import RunFolder
+from ascmodels.checkpoint import CHECKPOINTS, RunFolder
 from ascmodels.testing.stores import layout, make_store, scene_clips
 
 SEEDS = 3
 """Different trainings; the runs take them in turns."""
-RECIPE = """
+EPOCHS = 6
+EPOCH_SECONDS = 0.2
+"""What one takes, or a little more."""
+RECIPE = f"""
 name: soaked
 features: made_up
-family: {kind: five_conv, widths: [8, 8, 16, 16, 16], norm_momentum: 0.1}
-objective: {kind: focal, gamma: 1}
-optimiser: {kind: adam, lr: 0.01}
-augmentation: {mixup: {alpha: 0.2}, time_mask: {width: 8}}
+family: {{kind: five_conv, widths: [8, 8, 16, 16, 16], norm_momentum: 0.1}}
+objective: {{kind: focal, gamma: 1}}
+optimiser: {{kind: adam, lr: 0.01}}
+augmentation: {{mixup: {{alpha: 0.2}}, time_mask: {{width: 8}}}}
 sampler: class
 batch_size: 16
 window_mib: 1
-epochs: 6
+epochs: {EPOCHS}
 """
 BIN = Path(sys.executable).parent
 SHARED = Path("/dev/shm")
@@ -83,21 +86,34 @@ class Soak:
         out = f"runs/{number:02}"
         for _ in range(self.kills):
             process = self.start(out, seed, placement)
-            time.sleep(self.draw.uniform(0.3, 2.0) * self.seconds)
+            self.wait(process, out)
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 self.done["kills"] += 1
             said = process.communicate()[1]
             if process.returncode not in (0, -signal.SIGKILL):
                 raise SystemExit(f"{out} ended with {process.returncode}: {said}")
-            rest = RunFolder(self.folder / out).progress().epoch if (self.folder / out / "data.json").exists() else 0
-            self.done[f"killed after {rest} epochs"] += process.returncode == -signal.SIGKILL
+            if process.returncode:
+                self.done[f"killed after {self.epochs(out)} epochs"] += 1
         if self.whole(out, seed, placement) != wanted[seed]:
             raise SystemExit(f"{out} has other weights than a run of seed {seed} that nobody interrupted")
         left = [p.name for p in (self.folder / out).rglob(".*.partial*")]
         if left:
             raise SystemExit(f"{out} holds {left} in the end")
         self.done["runs"] += 1
+
+    def wait(self, process: "subprocess.Popen[str]", out: str) -> None:
+        """Wait for a moment of a training: so many epochs, however long they take now, and a while more."""
+        done = self.epochs(out)
+        upto = self.draw.randrange(done, max(EPOCHS, done + 1))
+        while process.poll() is None and self.epochs(out) < upto:
+            time.sleep(0.01)
+        time.sleep(self.draw.uniform(0, self.seconds if upto == done else EPOCH_SECONDS))
+
+    def epochs(self, out: str) -> int:
+        """Epochs that a run has a checkpoint of."""
+        found = (self.folder / out / CHECKPOINTS).glob("[0-9]*")
+        return max((int(p.name) for p in found), default=0)
 
     def verify(self) -> None:
         """Read the store through, again and again, while it is trained on."""

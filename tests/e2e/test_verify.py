@@ -13,7 +13,7 @@ from ascfeat.store import Writer
 pytestmark = pytest.mark.slow
 RECIPE = """
 name: small
-representation: {kind: log_mel, n_fft: 1024, hop_length: 512, spectrum: power, n_mels: 40, floor: 1.0e-8}
+representation: {kind: log_mel, n_fft: 512, hop_length: 512, spectrum: power, n_mels: 20, floor: 1.0e-8}
 storage: {clips_per_shard: 64}
 """
 
