@@ -39,6 +39,7 @@ def write_coefficients(place: Place, correction: Correction, audit: Audit) -> bo
         When the place cannot be written.
     """
     try:
+        place.parent.make()
         with aside(place) as folder:
             _build(folder, correction, audit)
             return place.adopt(folder, ROOT)

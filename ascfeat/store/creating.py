@@ -30,6 +30,8 @@ WHOLE: Any = {"write_empty_chunks": True}
 def create(place: Place | Path | str, header: StoreHeader, manifest: Manifest) -> None:
     """Create an empty store: built aside, then moved into place, which only one creator can do.
 
+    What holds the place must be there: for the one who holds the place's lock, it is.
+
     Raises
     ------
     StoreError

@@ -114,8 +114,8 @@ class Place(ABC):
     def make(self) -> None:
         """Make this place, and what holds it, where it is not there yet.
 
-        ``write`` and ``create`` do not: a folder that is not there any more may lie on a share that was unmounted, and
-        what they would make in its stead is somebody's own disk.
+        No other method does: a folder that is not there any more may lie on a share that was unmounted, and what would
+        be made in its stead is somebody's own disk.
         """
 
     @abstractmethod
@@ -335,7 +335,6 @@ class Folder(Place):
 
     @override
     def adopt(self, folder: Path, last: str) -> bool:
-        self.parent.make()
         for file in (*folder.rglob("*"), folder):
             file.chmod(self._mode(self.path.parent, 0o777 if file.is_dir() else 0o666))
             sync(file)
@@ -374,7 +373,6 @@ class Folder(Place):
 
     def aside(self) -> Path:
         """A new hidden folder beside this place, to be adopted."""
-        self.parent.make()
         return Path(tempfile.mkdtemp(prefix=f".{self.name}.", suffix=PARTIAL, dir=self.path.parent))
 
     def _at(self, key: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ascfeat.store import Store, Writer, clip_table, create, encoding, open_store, row, table_digest, unit_rows
+from ascfeat.store import Folder, Store, Writer, clip_table, create, encoding, open_store, row, table_digest, unit_rows
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
 from ascschemas.layout import Axis, Layout, LogScale
 from ascschemas.recipe import FeatureRecipe
@@ -100,6 +100,7 @@ def make_store(path: Path, way: str = "float32", *, seal: bool = True) -> Store:
     storage, bits = WAYS[way]
     layout, manifest = wave_layout() if bits else log_layout(), manifest_of()
     header, values = header_of(layout, manifest, storage, bits), values_for(layout, bits)
+    Folder(path).parent.make()
     create(path, header, manifest)
     writer = Writer(path)
     for unit in range(header.units):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ascfeat.store import Store, Writer, clip_table, create, open_store, row, table_digest, unit_rows
+from ascfeat.store import Folder, Store, Writer, clip_table, create, open_store, row, table_digest, unit_rows
 from ascmodels import recipes
 from ascschemas.correction import Correction
 from ascschemas.dataset import AudioFormat, Clip, Manifest, Split
@@ -95,6 +95,7 @@ def make_store(
     made = {"name": path.stem, "representation": {"kind": "made_up"}, "patches": patches, "correction": correction}
     recipe = FeatureRecipe.model_validate(made)
     header = _header(recipe, manifest, shape or layout(), clips_per_unit or len(clips))
+    Folder(path).parent.make()
     create(path, header, manifest)
     writer = Writer(path)
     values = features(manifest, header.layout)

@@ -51,6 +51,7 @@ def store_of(path: Path, recipe: FeatureRecipe) -> None:
     header = header_of(log_layout(), manifest, {}).model_copy(
         update={"recipe": recipe, "recipe_fingerprint": recipe.fingerprint, "table": table_digest(clip_table(manifest))}
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     create(path, header, manifest)
     writer, values = Writer(path), values_for(log_layout(), 0)
     for unit in range(header.units):

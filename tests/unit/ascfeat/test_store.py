@@ -82,6 +82,7 @@ def test_holds_no_path_and_no_time_of_its_making(store: Store, tmp_path: Path) -
 def test_an_unfinished_store_is_refused_with_the_command_that_finishes_it(dataset, recipe, tmp_path) -> None:
     tree, manifest = dataset
     (job,) = prepare(tree, manifest, [recipe], tmp_path / "features", device="cpu")
+    job.place.parent.make()
     create(job.place.path, job.header, manifest)
     with pytest.raises(StoreError, match=r"0 of 3 units are done.*\n.*on set, --recipe small"):
         open_store(job.place.path)

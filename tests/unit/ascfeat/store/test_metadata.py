@@ -69,6 +69,7 @@ def header_of(listed: Manifest, **how: object) -> StoreHeader:
 def made(tmp_path: Path) -> tuple[Folder, StoreHeader]:
     listed = manifest()
     place, header = Folder(tmp_path / "d" / "small.zarr"), header_of(listed)
+    place.parent.make()
     create(place, header, listed)
     return place, header
 
@@ -79,6 +80,7 @@ def test_is_what_create_writes(tmp_path: Path, axes: str, how: Encoding) -> None
     listed = manifest()
     header = header_of(listed, layout=Layout(axes=AXES[axes], quantity="dB"), encoding=how)
     place = Folder(tmp_path / "d" / "small.zarr")
+    place.parent.make()
     create(place, header, listed)
     assert not metadata.header_problems(header)
     assert list(metadata.problems(place, header)) == []

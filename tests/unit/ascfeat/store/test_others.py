@@ -84,6 +84,25 @@ def test_a_store_that_goes_between_two_files_of_a_unit_is_not_made_anew(tmp_path
     assert there.unit_record(0) is not None
 
 
+@pytest.mark.parametrize("when", ["before", "while it is built"])
+def test_a_store_is_not_created_where_nothing_is_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    header, share = header_of(log_layout(), manifest_of(), {}), tmp_path / "share"
+    if when != "before":
+        share.mkdir()
+        adopt = Folder.adopt
+
+        def late(self: Folder, folder: Path, last: str) -> bool:
+            share.rename(tmp_path / "unmounted")
+            return adopt(self, folder, last)
+
+        monkeypatch.setattr(Folder, "adopt", late)
+    with pytest.raises(StoreError, match="No store can be created at"):
+        create(share / "s.zarr", header, manifest_of())
+    assert not share.exists()
+
+
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_a_copy_that_goes_half_way_is_not_made_anew(tmp_path: Path, n: int) -> None:
     source = make_store(tmp_path / "mine" / "s.zarr")
