@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,19 +26,26 @@ epochs: 2
 """
 
 
-def fit(folder: Path, out: str, *before: str) -> subprocess.CompletedProcess[str]:
-    words = ["ascmodels", "fit", "mine.yaml", "scenes", "--out", out, "--device", "cpu"]
+FIT = "fit", "mine.yaml", "scenes", "--device", "cpu", "--out"
+
+
+def together() -> subprocess.CompletedProcess[str]:
+    """Train in two processes."""
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2", "--no-python"]
     where = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*before, *words], cwd=folder, env=where, capture_output=True, text=True, check=False)
+    words = [*torchrun, "ascmodels", *FIT, "together"]
+    return subprocess.run(words, env=where, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
-def test_torchrun_gives_the_run_of_one_process(tmp_path: Path) -> None:
+def test_torchrun_gives_the_run_of_one_process(
+    tmp_path: Path, ascmodels: Callable[..., tuple[int | str, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     make_store(tmp_path / "features" / "scenes" / "made_up.zarr", clips_per_unit=8)
     (tmp_path / "mine.yaml").write_text(MINE)
-    assert fit(tmp_path, "alone").returncode == 0
-    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2", "--no-python"]
-    ended = fit(tmp_path, "together", *torchrun)
+    assert ascmodels(*FIT, "alone")[0] == 0
+    ended = together()
     assert ended.returncode == 0, ended.stderr
     assert "2 processes, cpu" in ended.stderr
     assert "Warning" not in ended.stderr
@@ -48,11 +56,11 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path: Path) -> None:
     for name, values in one.items():
         torch.testing.assert_close(two[name], values, rtol=1e-10, atol=1e-10)
     (tmp_path / "mine.yaml").write_text(MINE.replace("lr: 0.05", "lr: 0.01"))
-    refused = fit(tmp_path, "together", *torchrun)
+    refused = together()
     assert refused.returncode != 0
     assert refused.stderr.count("holds a run that was made from something else") == 1
     assert "The process that leads" not in refused.stderr
     (tmp_path / "mine.yaml").write_text(MINE)
-    again = fit(tmp_path, "together", *torchrun)
+    again = together()
     assert again.returncode == 0, again.stderr
     assert "is finished: nothing to do" in again.stderr
