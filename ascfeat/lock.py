@@ -123,6 +123,11 @@ class _Locked(Held):
     def check(self) -> None:
         if _is_at(self.file, self.path):
             return
+        if not self.path.parent.is_dir():
+            raise StoreError(
+                f"{self.path.parent} is not there any more, and with it the lock that this process held.",
+                todo="Mount it again, or put it back; then run the same command again, it goes on where it stopped.",
+            )
         raise StoreError(
             f"{self.path} was removed or replaced while this process held that lock: another may write by now.",
             todo="Leave lock files alone; run the same command again, it goes on where it stopped.",

@@ -168,6 +168,17 @@ with exclusive({str(shared / "x.zarr")!r}): pass
     assert stat.S_IMODE((shared / ".x.zarr.lock").stat().st_mode) == 0o660
 
 
+def test_a_lock_that_went_with_its_folder_is_told_as_that(tmp_path):
+    """The share was unmounted, most likely: nobody touched the lock."""
+    share = tmp_path / "share"
+    with exclusive(share / "x.zarr") as held:
+        share.rename(tmp_path / "elsewhere")
+        with pytest.raises(StoreError, match="share is not there any more, and with it the lock") as told:
+            held.check()
+    assert "Mount it again" in told.value.todo
+    assert not share.exists()
+
+
 def test_a_lock_removed_by_somebody_is_noticed_before_the_next_write(tmp_path):
     with exclusive(tmp_path / "x.zarr") as held:
         held.check()
