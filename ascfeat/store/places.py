@@ -273,8 +273,7 @@ class Folder(Place):
     @override
     def write(self, key: str, pieces: Iterable[Piece]) -> None:
         path = self._at(key)
-        self._make(path.parent, below=self.path)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        handle, aside = self._begin(path)
         try:
             with _named(path), open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
                 for piece in pieces:
@@ -291,8 +290,7 @@ class Folder(Place):
     @override
     def create(self, key: str, data: bytes) -> bool:
         path = self._at(key)
-        self._make(path.parent, below=self.path)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+        handle, aside = self._begin(path)
         try:
             with _named(path), open(handle, "wb") as file:  # noqa: PTH123  # a handle, not a path
                 file.write(data)
@@ -377,6 +375,11 @@ class Folder(Place):
 
     def _at(self, key: str) -> Path:
         return Path(self._below.path(key)) if key else self.path
+
+    def _begin(self, path: Path) -> tuple[int, str]:
+        """A new hidden file beside ``path``, open for writing; folders are made below this place only."""
+        self._make(path.parent, below=self.path)
+        return tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
 
     def _make(self, folder: Path, *, below: Path | None = None) -> None:
         """Make a folder and those above it up to ``below``, each with its group's rights and on the disk."""

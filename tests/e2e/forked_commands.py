@@ -35,8 +35,11 @@ class Command:
 
     process: int
     log: Path
-    hold: Path
-    """While it is there, a command that was started to be held does not come to its end."""
+
+    @property
+    def hold(self) -> Path:
+        """A file: while it is there, a command that was started to be held does not come to its end."""
+        return _hold_of(self.log)
 
     @property
     def said(self) -> str:
@@ -73,24 +76,20 @@ class World:
         self.server.stdin.flush()
         return json.loads(self.server.stdout.readline())
 
-    def start(self, *words: object, user: int | None = None, **env: str) -> Command:
-        """Start ``ascfeat`` with some words."""
+    def start(self, *words: object, user: int | None = None, held: bool = False, **env: str) -> Command:
+        """Start ``ascfeat`` with some words.
+
+        Held, with a weightless recipe, it gets half way and waits there until :meth:`end` is called: whatever is done
+        to it meets it at work, though this process may get no time for a while.
+        """
         self.count += 1
         log = self.folder / f"log-{self.count}.txt"
         log.touch(mode=0o666)
         log.chmod(0o666)
-        return Command(
-            self.ask(run=[str(w) for w in words], log=str(log), env=env, user=user), log, log.with_suffix(".hold")
-        )
-
-    def start_held(self, *words: object, user: int | None = None, **env: str) -> Command:
-        """Start ``ascfeat`` with a weightless recipe: it gets half way, and waits there until :meth:`end` is called.
-
-        So whatever is done to it meets it at work, though this process may get no time for a while.
-        """
-        hold = self.folder / f"log-{self.count + 1}.hold"
-        hold.touch()
-        return self.start(*words, user=user, **{weightless.HOLD: str(hold)}, **env)
+        if held:
+            _hold_of(log).touch()
+            env[weightless.HOLD] = str(_hold_of(log))
+        return Command(self.ask(run=[str(w) for w in words], log=str(log), env=env, user=user), log)
 
     def end(self, command: Command) -> tuple[int, str]:
         """Exit status of a command, and all that it said; it must come to its end."""
@@ -110,6 +109,10 @@ class World:
     def seen(self, path: Path) -> Path:
         """A path as it is there."""
         return Path(f"/proc/{self.server.pid}/root{path}")
+
+
+def _hold_of(log: Path) -> Path:
+    return log.with_suffix(".hold")
 
 
 def _apart() -> list[str] | str:

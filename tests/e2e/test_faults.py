@@ -179,7 +179,7 @@ def test_rights_taken_away_half_way(bench: Path, world: World, tmp_path: Path, w
     if user is not None:
         os.chown(features, user, user)
         os.chown(cache, user, user)
-    command = world.start_held(*words(bench, features), user=user, ASC_CACHE=str(cache))
+    command = world.start(*words(bench, features), user=user, held=True, ASC_CACHE=str(cache))
     until(lambda: records(features) >= 2)
     store = features / "noises" / "slow.zarr"
     folders = [p for p in (store, *store.rglob("*")) if p.is_dir()]
@@ -198,7 +198,7 @@ def test_rights_taken_away_half_way(bench: Path, world: World, tmp_path: Path, w
 
 
 def test_a_mount_that_becomes_read_only(bench: Path, mounts: World, mounted: Path, whole: dict[str, bytes]) -> None:
-    command = mounts.start_held(*words(bench, mounted))
+    command = mounts.start(*words(bench, mounted), held=True)
     until(lambda: records(mounts.seen(mounted)) >= 2)
     mounts.shell(f"mount --bind {mounted} {mounted}")
     read_only = f"mount -o remount,bind,ro {mounted}"
@@ -220,7 +220,7 @@ def test_a_share_that_is_unmounted_under_the_writer(
     share = tmp_path / "share"
     share.mkdir()
     mounts.shell(f"mount --bind {share} {mounted}")
-    command = mounts.start_held(*words(bench, mounted))
+    command = mounts.start(*words(bench, mounted), held=True)
     until(lambda: records(mounts.seen(mounted)) >= 2)
     mounts.shell(f"umount -l {mounted}")
     clear(*mounts.end(command), str(mounted))
@@ -240,7 +240,7 @@ def test_recordings_that_are_unmounted_under_the_writer(
     noises = mounted / "noises"
     mounts.shell(f"mkdir {noises} && mount --bind {bench / 'noises'} {noises}")
     features = tmp_path / "features"
-    command = mounts.start_held("extract", noises, *words(bench, features)[2:])
+    command = mounts.start("extract", noises, *words(bench, features)[2:], held=True)
     until(lambda: records(features) >= 2)
     mounts.shell(f"umount -l {noises}")
     clear(*mounts.end(command), "The dataset folder .* is not there any more", str(mounted))
@@ -317,7 +317,7 @@ SOON = {"ASCFEAT_NETWORK_SECONDS": "1"}
 def test_an_object_store_that_is_killed_under_the_writer(bench, world, whole, bucket, seaweed) -> None:
     place = open_place(f"{bucket}/noises/slow.zarr")
     env = {**seaweed.environment(), **SOON}
-    command = world.start_held(*words(bench, bucket), **env)
+    command = world.start(*words(bench, bucket), held=True, **env)
     until(lambda: sum(1 for _ in place.files("ledger/record")) >= 4)
     seaweed.kill()
     try:
@@ -337,7 +337,7 @@ def test_an_object_store_that_is_silent(bench, world, whole, bucket, seaweed, tm
     """It takes connections and says nothing: writing, reading and pushing end in words, and go on afterwards."""
     place = open_place(f"{bucket}/noises/slow.zarr")
     env = {**seaweed.environment(), **SOON}
-    command = world.start_held(*words(bench, bucket), **env)
+    command = world.start(*words(bench, bucket), held=True, **env)
     until(lambda: sum(1 for _ in place.files("ledger/record/c")) >= 2)
     with silent(seaweed):
         clear(*world.end(command), re.escape(bucket), "server")

@@ -75,7 +75,7 @@ def test_two_people_extract_the_same(bench: Path, world: World, tmp_path: Path, 
     """One works; the other waits, is told for whom, and finds nothing left to do."""
     features = str(tmp_path / "features") if where == "folder" else request.getfixturevalue("bucket")
     env = seaweed.environment() if where == "bucket" else {}
-    both = [world.start_held(*words(bench, features), **env) for _ in range(2)]
+    both = [world.start(*words(bench, features), held=True, **env) for _ in range(2)]
     until(lambda: any("waiting" in c.said for c in both))
     for command in both:  # whichever works
         command.hold.unlink()
